@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <dirent.h>
+#include <stdio.h>
+
+#include "tests/support/support.h"
+
+/*
+ * Threads that live as long as the process by design, so that one more of
+ * them after a case is no leak: names as in /proc/PID/task/TID/comm.
+ */
+static const char *const lasting_threads[] = {
+	NULL,
+};
+
+/* What the library's own last threads may need to end after a case's end. */
+#define GRACE_MS 2000
+
+static bool is_lasting(const char *tid)
+{
+	char path[64], name[32] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%.16s/comm", tid);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	if (fgets(name, sizeof(name), file))
+		name[strcspn(name, "\n")] = '\0';
+	fclose(file);
+	for (size_t i = 0; lasting_threads[i]; i++)
+		if (!strcmp(name, lasting_threads[i]))
+			return true;
+	return false;
+}
+
+static unsigned count_threads(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *entry;
+	unsigned count = 0;
+
+	ATF_REQUIRE(dir);
+	while ((entry = readdir(dir)))
+		if (entry->d_name[0] != '.' && !is_lasting(entry->d_name))
+			count++;
+	closedir(dir);
+	return count;
+}
+
+/* Calls @visit for every descriptor but the one that this needs itself. */
+static unsigned for_each_fd(void (*visit)(int fd, void *arg), void *arg)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *entry;
+	unsigned count = 0;
+
+	ATF_REQUIRE(dir);
+	while ((entry = readdir(dir))) {
+		int fd = atoi(entry->d_name);
+
+		if (entry->d_name[0] == '.' || fd == dirfd(dir))
+			continue;
+		count++;
+		if (visit)
+			visit(fd, arg);
+	}
+	closedir(dir);
+	return count;
+}
+
+unsigned count_fds(void)
+{
+	return for_each_fd(NULL, NULL);
+}
+
+static void remember(int fd, void *arg)
+{
+	struct leaks *leaks = arg;
+
+	if (fd < (int)sizeof(leaks->open))
+		leaks->open[fd] = 1;
+}
+
+void leaks_begin(struct leaks *leaks)
+{
+	memset(leaks, 0, sizeof(*leaks));
+	leaks->threads = count_threads();
+	leaks->fds = for_each_fd(remember, leaks);
+}
+
+static void complain(int fd, void *arg)
+{
+	const struct leaks *leaks = arg;
+	char path[32], target[256];
+	ssize_t length;
+
+	if (fd < (int)sizeof(leaks->open) && leaks->open[fd])
+		return;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	length = readlink(path, target, sizeof(target) - 1);
+	target[length < 0 ? 0 : length] = '\0';
+	fprintf(stderr, "leaked descriptor %d: %s\n", fd, target);
+}
+
+void leaks_end(const struct leaks *leaks)
+{
+	struct deadline grace = deadline_in(GRACE_MS);
+	unsigned fds, threads;
+
+	for (;;) {
+		fds = count_fds();
+		threads = count_threads();
+		if (fds == leaks->fds && threads <= leaks->threads)
+			return;
+		if (!deadline_left(&grace))
+			break;
+		usleep(1000);
+	}
+	for_each_fd(complain, (void *)leaks);
+	ATF_CHECK_MSG(fds <= leaks->fds, "%u descriptors leaked",
+		      fds - leaks->fds);
+	ATF_CHECK_MSG(fds >= leaks->fds,
+		      "%u descriptors closed that the case did not open",
+		      leaks->fds - fds);
+	ATF_CHECK_MSG(threads <= leaks->threads, "%u threads leaked",
+		      threads - leaks->threads);
+}
