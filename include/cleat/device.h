@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CLEAT_DEVICE_H
+#define CLEAT_DEVICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <cleat/api.h>
+#include <cleat/error.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * struct cleat_device - one connection to one vfio-user server: one device
+ *
+ * Any number of threads may use one device at once. When the connection is
+ * lost, for whatever reason, the first cause is kept, every waiting thread ends
+ * at once, and every later call fails with -ENOTCONN.
+ */
+struct cleat_device;
+
+/* Flags of struct cleat_device_config. */
+
+/*
+ * The caller watches cleat_device_fd() and calls cleat_device_dispatch();
+ * without it a thread of the library's (one per process) does.
+ */
+#define CLEAT_DEVICE_OWN_LOOP (1u << 0)
+/* Do not ask for a twin socket. */
+#define CLEAT_DEVICE_NO_TWIN (1u << 1)
+
+/**
+ * struct cleat_device_config - how to reach a server
+ * @size:       sizeof(struct cleat_device_config)
+ * @flags:      CLEAT_DEVICE_*
+ * @path:       AF_UNIX socket path; a first '@' means the abstract namespace
+ * @argv:       with @path NULL: the program to run, NULL-terminated; it gets
+ *              "--fd=N" as a last argument and lives as long as the device
+ * @fd:         with @path and @argv NULL: a connected stream socket; the
+ *              library duplicates it, the caller keeps his
+ * @access_ms:  time limit of one region access; 0 means 5000
+ * @control_ms: time limit of the handshake (whole, connect included) and of
+ *              commands that do not wait for the device; 0 means 5000
+ * @quiesce_ms: time limit of commands for which the server has to bring its
+ *              device to rest (DMA_UNMAP, RESET, state changes); 0 means 60000
+ * @lost:       called once when the connection is lost, never after the last
+ *              cleat_device_unref() has returned; may be NULL.
+ *              Context: events.
+ * @opaque:     handed to @lost
+ */
+struct cleat_device_config {
+	uint32_t size;
+	uint32_t flags;
+	const char *path;
+	const char *const *argv;
+	int fd;
+	uint32_t access_ms;
+	uint32_t control_ms;
+	uint32_t quiesce_ms;
+	void (*lost)(void *opaque, const struct cleat_error *why);
+	void *opaque;
+};
+
+/**
+ * cleat_device_open() - connect to a server and get to know its device
+ * @config:     how to reach it
+ * @ret_device: written on success
+ * @reterr:     why it failed; may be NULL
+ *
+ * Connects, negotiates VERSION, asks GET_INFO, GET_REGION_INFO of every region
+ * (again with the size the server asks for, if need be) and GET_IRQ_INFO of
+ * every index.
+ *
+ * Context: control. Sleeps, at most @control_ms.
+ * Return: 0; -EINVAL, -ENOMEM, -ENOENT, -ECONNREFUSED and what else connect()
+ * and spawning give; -ETIMEDOUT; -ECONNRESET if the server closed; -EPROTO if
+ * it broke the protocol or described an impossible device; -ECANCELED.
+ * Ownership: the caller's one reference; cleat_device_unref().
+ */
+CLEAT_API int cleat_device_open(const struct cleat_device_config *config,
+				struct cleat_device **ret_device,
+				struct cleat_error *reterr);
+
+/**
+ * cleat_device_ref() - take one more reference
+ * @dev: a device of which the caller holds a reference
+ *
+ * Context: any thread. Does not sleep.
+ * Return: @dev.
+ */
+CLEAT_API struct cleat_device *cleat_device_ref(struct cleat_device *dev);
+
+/**
+ * cleat_device_unref() - give a reference back
+ * @dev: may be NULL
+ *
+ * The last one shuts the device down: it is taken out of every dispatch table
+ * and memory it is in, calls in flight end with -ESHUTDOWN, and those inside
+ * have left when it returns. A server that the library started is told to end
+ * (SIGTERM, later SIGKILL) and waited for.
+ *
+ * Context: control; not from a callback. Sleeps.
+ * Return: NULL.
+ */
+CLEAT_API struct cleat_device *cleat_device_unref(struct cleat_device *dev);
+
+/* Flags of struct cleat_device_info. */
+#define CLEAT_DEVICE_INFO_RESET (1u << 0)	/* DEVICE_RESET is understood */
+#define CLEAT_DEVICE_INFO_PCI (1u << 1)		/* it is a PCI device */
+#define CLEAT_DEVICE_INFO_TWIN (1u << 2)	/* twin socket in use */
+#define CLEAT_DEVICE_INFO_WRITE_MULTI (1u << 3) /* REGION_WRITE_MULTI */
+
+/**
+ * struct cleat_device_info - what the handshake and GET_INFO told
+ * @size:         sizeof(struct cleat_device_info), set by the caller
+ * @flags:        CLEAT_DEVICE_INFO_*
+ * @num_regions:  regions are 0 to @num_regions - 1
+ * @num_irqs:     interrupt types (indexes, not vectors)
+ * @major, @minor: protocol version agreed on
+ * @max_msg_fds:  descriptors the server takes with one message
+ * @max_transfer: bytes of data that one message to this server carries at most,
+ *                as used, not as announced
+ * @max_dma_maps: DMA windows the server takes
+ * @page_sizes:   page sizes it takes in DMA, or'ed
+ */
+struct cleat_device_info {
+	uint32_t size;
+	uint32_t flags;
+	uint32_t num_regions;
+	uint32_t num_irqs;
+	uint16_t major;
+	uint16_t minor;
+	uint32_t max_msg_fds;
+	uint32_t max_transfer;
+	uint32_t max_dma_maps;
+	uint64_t page_sizes;
+};
+
+/**
+ * cleat_device_info() - what is known of a device
+ * @dev:  an open device
+ * @info: @info->size set by the caller; no more than that is written
+ *
+ * Context: any thread. Does not sleep.
+ * Return: 0, or -EINVAL for a size that is no version's of the struct.
+ */
+CLEAT_API int cleat_device_info(struct cleat_device *dev,
+				struct cleat_device_info *info);
+
+/* Flags of struct cleat_region_info, as in <linux/vfio.h>. */
+#define CLEAT_REGION_READ (1u << 0)
+#define CLEAT_REGION_WRITE (1u << 1)
+#define CLEAT_REGION_MMAP (1u << 2)
+#define CLEAT_REGION_CAPS (1u << 3)
+
+/**
+ * struct cleat_region_info - one region
+ * @size:      sizeof(struct cleat_region_info), set by the caller
+ * @flags:     CLEAT_REGION_*
+ * @length:    bytes; 0: the region is not there
+ * @num_areas: parts that can be mapped
+ * @type, @subtype: of a device-specific region, otherwise 0
+ */
+struct cleat_region_info {
+	uint32_t size;
+	uint32_t flags;
+	uint64_t length;
+	uint32_t num_areas;
+	uint32_t type;
+	uint32_t subtype;
+};
+
+/**
+ * cleat_region_info() - what is known of a region
+ * @dev:   an open device
+ * @index: region number, as VFIO_PCI_BAR0_REGION_INDEX and friends
+ * @info:  @info->size set by the caller
+ *
+ * Context: any thread. Does not sleep.
+ * Return: 0, -ENOENT if there is no such region, -EINVAL.
+ */
+CLEAT_API int cleat_region_info(struct cleat_device *dev, unsigned index,
+				struct cleat_region_info *info);
+
+/**
+ * struct cleat_region_area - a part of a region that can be mapped
+ * @offset:    in the region, bytes
+ * @length:    bytes
+ * @fd:        the server's file; borrowed, valid as long as the device
+ * @fd_offset: where in the file the area begins, bytes
+ */
+struct cleat_region_area {
+	uint64_t offset;
+	uint64_t length;
+	uint64_t fd_offset;
+	int fd;
+};
+
+/**
+ * cleat_region_area() - one mappable area
+ * @dev:   an open device
+ * @index: region number
+ * @area:  0 to num_areas - 1; areas are in order of their offset and do not
+ *         overlap
+ * @ret:   written on success
+ *
+ * Context: any thread. Does not sleep.
+ * Return: 0 or -ENOENT.
+ */
+CLEAT_API int cleat_region_area(struct cleat_device *dev, unsigned index,
+				unsigned area, struct cleat_region_area *ret);
+
+/**
+ * cleat_region_read() - read from a device region
+ * @dev:    an open device
+ * @index:  region number, as VFIO_PCI_BAR0_REGION_INDEX and friends
+ * @offset: byte offset inside the region
+ * @buf:    written only on success
+ * @count:  bytes; up to 8 go as one message, more is split at the
+ *          connection's transfer size
+ *
+ * Sends REGION_READ (specification, "VFIO_USER_REGION_READ") and sleeps until
+ * the reply, the access deadline, a cancel, or the end of the connection.
+ *
+ * Context: any thread, any number at once. Sleeps.
+ * Return: 0, or -ENOTCONN, -ETIMEDOUT, -ECANCELED, -ESHUTDOWN, -EPROTO, -ERANGE
+ * (not inside the region), -EACCES (not readable), or the server's own -errno;
+ * on failure of a split read, how much was read is not told.
+ */
+CLEAT_API int cleat_region_read(struct cleat_device *dev, unsigned index,
+				uint64_t offset, void *buf, size_t count);
+
+/**
+ * cleat_region_write() - write to a device region
+ * @dev:    an open device
+ * @index:  region number
+ * @offset: byte offset inside the region
+ * @buf:    what to write
+ * @count:  bytes; split as cleat_region_read() does
+ *
+ * Sends REGION_WRITE (specification, "VFIO_USER_REGION_WRITE") and sleeps until
+ * the server has acknowledged it. After -ETIMEDOUT or -ECANCELED the write may
+ * or may not have been done, or be done later.
+ *
+ * Context: any thread, any number at once. Sleeps.
+ * Return: as cleat_region_read().
+ */
+CLEAT_API int cleat_region_write(struct cleat_device *dev, unsigned index,
+				 uint64_t offset, const void *buf,
+				 size_t count);
+
+/**
+ * cleat_device_reset() - reset the device
+ * @dev: an open device
+ *
+ * Sends DEVICE_RESET. If it does not end within the quiesce limit, or is
+ * cancelled, its outcome is unknown and the connection is lost.
+ *
+ * Context: control. Sleeps.
+ * Return: 0, -EOPNOTSUPP if the device cannot be reset, -ENOTCONN, -ETIMEDOUT,
+ * -ECANCELED, -ESHUTDOWN, or the server's own -errno.
+ */
+CLEAT_API int cleat_device_reset(struct cleat_device *dev);
+
+/**
+ * cleat_device_fd() - what the caller's event loop watches for input
+ * @dev: a device opened with CLEAT_DEVICE_OWN_LOOP
+ *
+ * Context: any thread. Does not sleep.
+ * Return: an epoll descriptor, or -EINVAL without CLEAT_DEVICE_OWN_LOOP.
+ * Ownership: borrowed; valid as long as the device.
+ */
+CLEAT_API int cleat_device_fd(struct cleat_device *dev);
+
+/**
+ * cleat_device_dispatch() - do what cleat_device_fd() was readable for
+ * @dev: a device opened with CLEAT_DEVICE_OWN_LOOP
+ *
+ * Serves the server's own requests and notices the end of the connection;
+ * callbacks run inside.
+ *
+ * Context: events: the caller's loop, one thread at a time. Does not wait for
+ * the server.
+ * Return: 0, or -ENOTCONN when the connection is lost.
+ */
+CLEAT_API int cleat_device_dispatch(struct cleat_device *dev);
+
+/**
+ * cleat_device_failure() - why the connection was lost
+ * @dev: an open device
+ * @why: written if it was lost; may be NULL
+ *
+ * Context: any thread. Does not sleep.
+ * Return: 0 while the connection stands, -ENOTCONN once it is lost.
+ */
+CLEAT_API int cleat_device_failure(struct cleat_device *dev,
+				   struct cleat_error *why);
+
+/**
+ * cleat_device_pid() - the server's process
+ * @dev: an open device
+ *
+ * Context: any thread. Does not sleep.
+ * Return: the pid of the process that the library started or that was at the
+ * other end of the AF_UNIX socket when it connected; 0 if not known.
+ */
+CLEAT_API pid_t cleat_device_pid(struct cleat_device *dev);
+
+/**
+ * struct cleat_device_stats - what has gone over a connection so far
+ * @size:           sizeof(struct cleat_device_stats), set by the caller
+ * @requests:       requests sent
+ * @posted:         of these, sent without asking for a reply
+ * @replies:        replies received
+ * @server_requests: requests of the server's that were served
+ * @timeouts:       requests given up at their deadline
+ * @bytes_sent, @bytes_received: headers included
+ */
+struct cleat_device_stats {
+	uint32_t size;
+	uint64_t requests;
+	uint64_t posted;
+	uint64_t replies;
+	uint64_t server_requests;
+	uint64_t timeouts;
+	uint64_t bytes_sent;
+	uint64_t bytes_received;
+};
+
+/**
+ * cleat_device_stats() - count what went over the connection
+ * @dev:   an open device
+ * @stats: @stats->size set by the caller
+ *
+ * The counts are not of one instant.
+ *
+ * Context: any thread. Does not sleep.
+ * Return: 0 or -EINVAL.
+ */
+CLEAT_API int cleat_device_stats(struct cleat_device *dev,
+				 struct cleat_device_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

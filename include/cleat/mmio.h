@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CLEAT_MMIO_H
+#define CLEAT_MMIO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cleat/api.h>
+#include <cleat/device.h>
+#include <cleat/error.h>
+#include <cleat/vm.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * struct cleat_mmio - the dispatch table of one VM
+ *
+ * Which device, region and segment a guest-physical address or port leads to.
+ * Looked up by any number of vCPU threads without a lock.
+ */
+struct cleat_mmio;
+
+/**
+ * enum cleat_way - how an access to a segment travels
+ * @CLEAT_WAY_TRAP:      a message and its reply
+ * @CLEAT_WAY_MAP:       the server's own page: no exit where a slot covers it,
+ *                       otherwise a load or store by the vCPU thread
+ * @CLEAT_WAY_IOEVENTFD: KVM kicks the server's eventfd (writes only)
+ * @CLEAT_WAY_SHADOW:    the vCPU thread stores the value to the server's page
+ *                       and kicks its eventfd (writes only)
+ * @CLEAT_WAY_EMULATED:  a handler in this process
+ * @CLEAT_NUM_WAYS:      how many there are
+ */
+enum cleat_way {
+	CLEAT_WAY_TRAP = 0,
+	CLEAT_WAY_MAP = 1,
+	CLEAT_WAY_IOEVENTFD = 2,
+	CLEAT_WAY_SHADOW = 3,
+	CLEAT_WAY_EMULATED = 4,
+	CLEAT_NUM_WAYS = 5,
+};
+
+/**
+ * struct cleat_kick - one eventfd of a segment
+ * @length:    bytes of a write that kicks; 0: any
+ * @match:     only writes of @datamatch
+ * @datamatch: the value, with @match
+ * @fd:        the eventfd; borrowed
+ */
+struct cleat_kick {
+	uint32_t length;
+	bool match;
+	uint64_t datamatch;
+	int fd;
+};
+
+/**
+ * struct cleat_segment - a run of a region and the ways into it
+ * @offset:    in the region, bytes
+ * @length:    bytes
+ * @read_way:  how loads travel
+ * @write_way: how stores travel
+ * @other_way: with write_way IOEVENTFD: how a store that matches no kick does
+ * @installed: where a way needs the VM (a slot, an ioeventfd): it is in place.
+ *             While it is not, the same is done by the vCPU thread.
+ * @fd:        file behind MAP and SHADOW; borrowed, -1 otherwise
+ * @fd_offset: where in the file
+ * @kicks:     with IOEVENTFD and SHADOW; borrowed
+ * @num_kicks: how many
+ * @why:       one line: why it is not a better way; may be NULL
+ */
+struct cleat_segment {
+	uint64_t offset;
+	uint64_t length;
+	enum cleat_way read_way;
+	enum cleat_way write_way;
+	enum cleat_way other_way;
+	bool installed;
+	int fd;
+	uint64_t fd_offset;
+	const struct cleat_kick *kicks;
+	unsigned num_kicks;
+	const char *why;
+};
+
+/**
+ * cleat_mmio_create() - an empty dispatch table
+ * @ret_mmio: written on success
+ *
+ * Context: control. Does not sleep.
+ * Return: 0 or -ENOMEM.
+ * Ownership: the caller's one reference; cleat_mmio_unref().
+ */
+CLEAT_API int cleat_mmio_create(struct cleat_mmio **ret_mmio);
+
+/**
+ * cleat_mmio_unref() - give the table back
+ * @mmio: may be NULL
+ *
+ * Bindings hold the table; it is freed with the last of them.
+ *
+ * Context: control. Sleeps.
+ * Return: NULL.
+ */
+CLEAT_API struct cleat_mmio *cleat_mmio_unref(struct cleat_mmio *mmio);
+
+/**
+ * cleat_mmio_reserve() - say that addresses are not for devices of the library
+ * @mmio:   the table
+ * @space:  memory or ports
+ * @start:  guest address
+ * @length: bytes
+ *
+ * The guest's RAM and the VMM's own devices. A region that the guest places
+ * over any part of it is not reachable while it is there.
+ *
+ * Context: control. Sleeps (a grace period).
+ * Return: 0, -ERANGE, -ENOMEM.
+ */
+CLEAT_API int cleat_mmio_reserve(struct cleat_mmio *mmio,
+				 enum cleat_space space, uint64_t start,
+				 uint64_t length);
+
+/**
+ * cleat_mmio_unreserve() - take a reservation back
+ * @mmio:   the table
+ * @space:  as it was reserved
+ * @start:  as it was reserved
+ * @length: as it was reserved
+ *
+ * Context: control. Sleeps (a grace period).
+ * Return: 0 or -ENOENT.
+ */
+CLEAT_API int cleat_mmio_unreserve(struct cleat_mmio *mmio,
+				   enum cleat_space space, uint64_t start,
+				   uint64_t length);
+
+/**
+ * cleat_mmio_access() - do what a vCPU has trapped for
+ * @mmio:    the table
+ * @space:   memory (KVM_EXIT_MMIO) or ports (KVM_EXIT_IO)
+ * @address: guest address
+ * @data:    written for reads on success and on -ENOTCONN, read for writes;
+ *           little-endian, @length bytes
+ * @length:  1 to 8
+ * @write:   a store
+ *
+ * An access that runs over the end of a segment is cut there. A device that is
+ * lost reads as all ones and swallows writes, with success, as PCI does for a
+ * device that is gone; so does an access that the server answers with an error
+ * or not in time.
+ *
+ * Context: any thread, any number at once. Sleeps where the way is a message.
+ * Return: 0; -ENOENT: the address is nobody's here, @data untouched; -EINTR:
+ * called back by cleat_cancel_set(), call again with the same access when the
+ * vCPU runs again; -EINVAL for a length that no CPU has.
+ */
+CLEAT_API int cleat_mmio_access(struct cleat_mmio *mmio, enum cleat_space space,
+				uint64_t address, void *data, unsigned length,
+				bool write);
+
+/**
+ * cleat_mmio_fault() - KVM_RUN has failed with EFAULT
+ * @mmio: the table
+ *
+ * Looks for mapped segments whose file no longer has the pages, takes them out
+ * of the guest and ends the connection to their servers.
+ *
+ * Context: vCPU threads. Sleeps.
+ * Return: 0: something was mended, run the vCPU again; -ENOENT: the fault is
+ * not the library's.
+ */
+CLEAT_API int cleat_mmio_fault(struct cleat_mmio *mmio);
+
+/**
+ * struct cleat_emulated - a part of a region that is served in this process
+ * @offset: in the region, bytes
+ * @length: bytes
+ * @access: do one access; @data as in cleat_mmio_access(), @offset relative to
+ *          the part. Any vCPU thread, no lock held. Return: 0 or -EINTR.
+ * @opaque: handed to @access
+ *
+ * It goes before everything the server offers for the same addresses, page by
+ * page where the server offers pages.
+ */
+struct cleat_emulated {
+	uint64_t offset;
+	uint64_t length;
+	int (*access)(void *opaque, uint64_t offset, void *data,
+		      unsigned length, bool write);
+	void *opaque;
+};
+
+/**
+ * struct cleat_binding - one region of one device, ready to be placed
+ */
+struct cleat_binding;
+
+/**
+ * struct cleat_binding_config - which region, and what with
+ * @size:         sizeof(struct cleat_binding_config)
+ * @device:       the device
+ * @region:       its region number
+ * @space:        memory or ports
+ * @order:        of two regions at one address the lower order keeps it
+ * @ops:          where slots and ioeventfds are made; NULL: everything traps
+ * @emulated:     parts served in this process; copied
+ * @num_emulated: how many
+ */
+struct cleat_binding_config {
+	uint32_t size;
+	struct cleat_device *device;
+	unsigned region;
+	enum cleat_space space;
+	uint32_t order;
+	const struct cleat_vm_ops *ops;
+	const struct cleat_emulated *emulated;
+	unsigned num_emulated;
+};
+
+/**
+ * cleat_mmio_bind() - find the ways into a region
+ * @mmio:        the table
+ * @config:      which region
+ * @ret_binding: written on success
+ * @reterr:      why it failed; may be NULL
+ *
+ * Asks GET_REGION_IO_FDS, maps what can be mapped, and resolves the region into
+ * segments. The region is not reachable before cleat_binding_place(). Areas and
+ * descriptors that break the rules are left out (the segment says why): the
+ * guest reaches those parts by message.
+ *
+ * Context: control. Sleeps.
+ * Return: 0, -ENOENT (no such region, or it is empty), -EINVAL, -ENOMEM.
+ * Ownership: the caller's; cleat_mmio_unbind().
+ */
+CLEAT_API int cleat_mmio_bind(struct cleat_mmio *mmio,
+			      const struct cleat_binding_config *config,
+			      struct cleat_binding **ret_binding,
+			      struct cleat_error *reterr);
+
+/**
+ * cleat_mmio_unbind() - unplace a binding and free it
+ * @binding: may be NULL
+ *
+ * No access is inside it when it returns: those that wait for the server are
+ * called back (they read ones, as from a device that is gone).
+ *
+ * Context: control. Sleeps.
+ * Return: NULL.
+ */
+CLEAT_API struct cleat_binding *
+cleat_mmio_unbind(struct cleat_binding *binding);
+
+/**
+ * cleat_binding_place() - let the guest reach a region
+ * @binding: the binding; moved if it is placed elsewhere
+ * @address: guest address of the region's first byte
+ *
+ * Publishes the range, then makes slots and ioeventfds. Where the address is
+ * another's (reserved, or of a lower order) the binding waits and takes the
+ * place when it is free; that is no error.
+ *
+ * Context: control. Sleeps (a grace period).
+ * Return: 0, -ERANGE (beyond the end of the space), -ENOMEM.
+ */
+CLEAT_API int cleat_binding_place(struct cleat_binding *binding,
+				  uint64_t address);
+
+/**
+ * cleat_binding_unplace() - take a region away from the guest
+ * @binding: the binding; nothing happens if it is not placed
+ *
+ * Takes slots and ioeventfds away, then the range. Accesses in flight complete.
+ *
+ * Context: control. Sleeps (a grace period).
+ */
+CLEAT_API void cleat_binding_unplace(struct cleat_binding *binding);
+
+/**
+ * cleat_binding_segment() - one segment of a binding
+ * @binding: the binding
+ * @segment: from 0
+ * @ret:     written on success; what it points to is valid until unbound
+ *
+ * Context: control.
+ * Return: 0, or -ENOENT past the last one.
+ */
+CLEAT_API int cleat_binding_segment(struct cleat_binding *binding,
+				    unsigned segment,
+				    struct cleat_segment *ret);
+
+/* Buckets of struct cleat_mmio_stats: bucket i counts waits of 2^i ns. */
+#define CLEAT_MMIO_BUCKETS 40
+
+/**
+ * struct cleat_mmio_stats - which ways the VMM's share of accesses went
+ * @size:     sizeof(struct cleat_mmio_stats), set by the caller
+ * @reads:    loads that came through cleat_mmio_access(), by way
+ * @writes:   stores, likewise
+ * @failed:   accesses that read ones or were dropped
+ * @called_back: accesses ended by -EINTR
+ * @wait_ns:  histogram of how long a message took, reply included: bucket i
+ *            counts those of at least 2^i and less than 2^(i+1) ns
+ * @wait_worst_ns: the longest
+ *
+ * What takes no exit (a slot, an ioeventfd) is not seen here.
+ */
+struct cleat_mmio_stats {
+	uint32_t size;
+	uint64_t reads[CLEAT_NUM_WAYS];
+	uint64_t writes[CLEAT_NUM_WAYS];
+	uint64_t failed;
+	uint64_t called_back;
+	uint64_t wait_ns[CLEAT_MMIO_BUCKETS];
+	uint64_t wait_worst_ns;
+};
+
+/**
+ * cleat_binding_stats() - count the accesses to a binding
+ * @binding: the binding
+ * @stats:   @stats->size set by the caller
+ *
+ * Context: any thread. Does not sleep.
+ * Return: 0 or -EINVAL.
+ */
+CLEAT_API int cleat_binding_stats(struct cleat_binding *binding,
+				  struct cleat_mmio_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CLEAT_PCI_H
+#define CLEAT_PCI_H
+
+#include <stdint.h>
+
+#include <cleat/api.h>
+#include <cleat/device.h>
+#include <cleat/error.h>
+#include <cleat/mmio.h>
+#include <cleat/vm.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * struct cleat_pci - one PCI function built on one device
+ *
+ * Config space as the guest sees it, BARs placed as the guest programs them,
+ * MSI and MSI-X with their table and PBA, INTx. docs/pci.md says field by field
+ * who does what.
+ */
+struct cleat_pci;
+
+/**
+ * struct cleat_pci_config - the function to build
+ * @size:     sizeof(struct cleat_pci_config)
+ * @device:   the device behind it
+ * @mmio:     where its BARs are placed
+ * @ops:      what the VMM offers; NULL: everything traps, no interrupts
+ * @function: bus << 8 | device << 3 | function; also the order among BARs
+ */
+struct cleat_pci_config {
+	uint32_t size;
+	struct cleat_device *device;
+	struct cleat_mmio *mmio;
+	const struct cleat_vm_ops *ops;
+	uint32_t function;
+};
+
+/**
+ * cleat_pci_create() - build a function
+ * @config:  on what
+ * @ret_pci: written on success
+ * @reterr:  why it failed; may be NULL
+ *
+ * Reads the device's config space, checks it (BAR sizes, capability chains,
+ * MSI-X table and PBA inside their BARs) and binds its regions.
+ *
+ * Context: control. Sleeps.
+ * Return: 0, -EINVAL, -ENODEV (no PCI device), -EPROTO (an impossible one), or
+ * as cleat_region_read().
+ * Ownership: the caller's; cleat_pci_unref() before cleat_device_unref() or
+ * after it.
+ */
+CLEAT_API int cleat_pci_create(const struct cleat_pci_config *config,
+			       struct cleat_pci **ret_pci,
+			       struct cleat_error *reterr);
+
+/**
+ * cleat_pci_unref() - take the function away
+ * @pci: may be NULL
+ *
+ * Context: control. Sleeps.
+ * Return: NULL.
+ */
+CLEAT_API struct cleat_pci *cleat_pci_unref(struct cleat_pci *pci);
+
+/**
+ * cleat_pci_config_read() - the guest reads config space
+ * @pci:    the function
+ * @offset: 0 to 4095
+ * @length: 1, 2 or 4, aligned
+ *
+ * Context: any thread. Sleeps where the server has the register.
+ * Return: the value; all ones for what cannot be read.
+ */
+CLEAT_API uint32_t cleat_pci_config_read(struct cleat_pci *pci, unsigned offset,
+					 unsigned length);
+
+/**
+ * cleat_pci_config_write() - the guest writes config space
+ * @pci:    the function
+ * @offset: 0 to 4095
+ * @value:  what
+ * @length: 1, 2 or 4, aligned; anything else is dropped
+ *
+ * Places and unplaces BARs, enables and disables interrupts as the guest says.
+ *
+ * Context: any thread; calls for one function are serialised inside. Sleeps.
+ */
+CLEAT_API void cleat_pci_config_write(struct cleat_pci *pci, unsigned offset,
+				      uint32_t value, unsigned length);
+
+/**
+ * cleat_pci_reset() - reset the function, as a bus reset does
+ * @pci: the function
+ *
+ * Context: control. Sleeps.
+ * Return: 0 or as cleat_device_reset().
+ */
+CLEAT_API int cleat_pci_reset(struct cleat_pci *pci);
+
+/**
+ * cleat_pci_intx_eoi() - the guest has ended the function's INTx
+ * @pci: the function
+ *
+ * For VMMs whose irqchip is not wholly in the kernel (no resample irqfd).
+ *
+ * Context: any thread. May sleep.
+ */
+CLEAT_API void cleat_pci_intx_eoi(struct cleat_pci *pci);
+
+/**
+ * cleat_pci_intx_rerouted() - the GSI that intx_gsi gives has changed
+ * @pci: the function
+ *
+ * Context: control. Sleeps.
+ */
+CLEAT_API void cleat_pci_intx_rerouted(struct cleat_pci *pci);
+
+/**
+ * cleat_pci_binding() - a BAR's binding, to look at
+ * @pci: the function
+ * @bar: 0 to 5, 6 for the expansion ROM
+ *
+ * Context: control. Does not sleep.
+ * Return: the binding, borrowed, or NULL if there is no such BAR.
+ */
+CLEAT_API struct cleat_binding *cleat_pci_binding(struct cleat_pci *pci,
+						  unsigned bar);
+
+/**
+ * struct cleat_pci_stats - a function's interrupts
+ * @size:     sizeof(struct cleat_pci_stats), set by the caller
+ * @type:     0 none, 1 INTx, 2 MSI, 3 MSI-X: what is enabled now
+ * @vectors:  vectors enabled and unmasked now
+ * @irqfds:   of these, wired through KVM alone
+ * @injected: interrupts that a thread of the library's had to inject
+ * @placed:   times a BAR was placed
+ */
+struct cleat_pci_stats {
+	uint32_t size;
+	uint32_t type;
+	uint32_t vectors;
+	uint32_t irqfds;
+	uint64_t injected;
+	uint64_t placed;
+};
+
+/**
+ * cleat_pci_stats() - look at a function's interrupts
+ * @pci:   the function
+ * @stats: @stats->size set by the caller
+ *
+ * Context: any thread. Does not sleep.
+ * Return: 0 or -EINVAL.
+ */
+CLEAT_API int cleat_pci_stats(struct cleat_pci *pci,
+			      struct cleat_pci_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
