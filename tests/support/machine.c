@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -29,6 +30,29 @@ int kvm_open(const atf_tc_t *tc)
 		return kvm_missing(tc, "it makes no VM");
 	close(vm);
 	return kvm;
+}
+
+static bool cpu_virtualizes(void)
+{
+	FILE *file = fopen("/proc/cpuinfo", "re");
+	char *line = NULL;
+	size_t size = 0;
+	bool found = false;
+
+	while (file && !found && getline(&line, &size, file) > 0)
+		found = !strncmp(line, "flags", 5) &&
+			(strstr(line, " vmx") || strstr(line, " svm"));
+	free(line);
+	if (file)
+		fclose(file);
+	return found;
+}
+
+int kvm_open_for_linux(const atf_tc_t *tc)
+{
+	if (!cpu_virtualizes())
+		atf_tc_skip("the CPU has no vmx or svm: run in the lab only");
+	return kvm_open(tc);
 }
 
 int memfd(size_t size, unsigned seals)

@@ -51,6 +51,8 @@ struct leaks {
 
 void leaks_begin(struct leaks *leaks);
 void leaks_end(const struct leaks *leaks);
+/* How many leaked, told on stderr; for testing leaks_end() itself. */
+unsigned leaks_found(const struct leaks *leaks);
 
 /* How many descriptors the process has open now. */
 unsigned count_fds(void);
@@ -228,6 +230,12 @@ const char *source_file(const char *name);
  * run was told that there is one (-v test_suites.cleat.require_kvm=true).
  */
 int kvm_open(const atf_tc_t *tc);
+/*
+ * The same where a stock Linux guest can be booted too, which takes hardware
+ * virtualization or the lab; elsewhere the case is skipped. ./check runs the
+ * rooms of the suite "machine" in the lab.
+ */
+int kvm_open_for_linux(const atf_tc_t *tc);
 /* A memfd of @size bytes with the given seals (F_SEAL_*, 0 for none). */
 int memfd(size_t size, unsigned seals);
 /* Maps it shared; munmap() is the case's business. */
