@@ -134,6 +134,9 @@ void cleat_call_abandon(struct cleat_device *dev, struct cleat_call *call);
 /* The handle that the calling thread has entered, or NULL. */
 struct cleat_cancel *cleat_cancel_current(void);
 
+/* Whether it is set; NULL never is. For waits that are not the engine's. */
+bool cleat_cancel_is_set(struct cleat_cancel *cancel);
+
 /*
  * One thing that the room mmio keeps with a handle: the access that was called
  * back. @drop is called by cleat_cancel_destroy().

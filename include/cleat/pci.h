@@ -2,6 +2,7 @@
 #ifndef CLEAT_PCI_H
 #define CLEAT_PCI_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <cleat/api.h>
@@ -19,7 +20,8 @@ extern "C" {
  *
  * Config space as the guest sees it, BARs placed as the guest programs them,
  * MSI and MSI-X with their table and PBA, INTx. docs/pci.md says field by field
- * who does what.
+ * who does what. As with any PCI function, no MSI reaches the guest while it
+ * has bus mastering off (command bit 2): what comes meanwhile is kept.
  */
 struct cleat_pci;
 
@@ -68,10 +70,34 @@ CLEAT_API int cleat_pci_create(const struct cleat_pci_config *config,
 CLEAT_API struct cleat_pci *cleat_pci_unref(struct cleat_pci *pci);
 
 /**
+ * cleat_pci_config_access() - the guest reads or writes config space
+ * @pci:    the function
+ * @offset: 0 to 4095
+ * @value:  read for writes, written for reads when 0 is returned
+ * @length: 1, 2 or 4, aligned; anything else reads ones and is not written
+ * @write:  the guest writes
+ *
+ * As cleat_pci_config_read() and cleat_pci_config_write(), for a vCPU thread
+ * that has to come back when it is called (<cleat/cancel.h>). An access that
+ * was called back has been done in part or not at all; the guest must not go on
+ * before it was called again with the same arguments and has returned 0. A
+ * write may then reach the server twice.
+ *
+ * Context: any thread. Sleeps.
+ * Return: 0, or -EINTR: called back.
+ */
+CLEAT_API int cleat_pci_config_access(struct cleat_pci *pci, unsigned offset,
+				      uint32_t *value, unsigned length,
+				      bool write);
+
+/**
  * cleat_pci_config_read() - the guest reads config space
  * @pci:    the function
  * @offset: 0 to 4095
  * @length: 1, 2 or 4, aligned
+ *
+ * Cannot be called back: a server that does not answer keeps it for the time
+ * limit of an access.
  *
  * Context: any thread. Sleeps where the server has the register.
  * Return: the value; all ones for what cannot be read.
@@ -87,6 +113,7 @@ CLEAT_API uint32_t cleat_pci_config_read(struct cleat_pci *pci, unsigned offset,
  * @length: 1, 2 or 4, aligned; anything else is dropped
  *
  * Places and unplaces BARs, enables and disables interrupts as the guest says.
+ * Cannot be called back, as cleat_pci_config_read().
  *
  * Context: any thread; calls for one function are serialised inside. Sleeps.
  */
