@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "dma/private.h"
+
+static struct cleat_memory *free_memory(struct cleat_memory *memory)
+{
+	cleat_table_destroy(memory->table);
+	pthread_cond_destroy(&memory->idle);
+	pthread_mutex_destroy(&memory->idle_lock);
+	pthread_mutex_destroy(&memory->lock);
+	free(memory);
+	return NULL;
+}
+
+int cleat_memory_create(struct cleat_memory **ret_memory)
+{
+	struct cleat_memory *memory = calloc(1, sizeof(*memory));
+	int err;
+
+	if (!memory)
+		return -ENOMEM;
+	pthread_mutex_init(&memory->lock, NULL);
+	pthread_mutex_init(&memory->idle_lock, NULL);
+	pthread_cond_init(&memory->idle, NULL);
+	err = cleat_table_create(12, &memory->table);
+	if (err) {
+		free_memory(memory);
+		return err;
+	}
+	*ret_memory = memory;
+	return 0;
+}
+
+static void free_ranges(struct cleat_dma_range *range)
+{
+	while (range) {
+		struct cleat_dma_range *next = range->next;
+
+		cleat_dma_range_free(range);
+		range = next;
+	}
+}
+
+struct cleat_memory *cleat_memory_unref(struct cleat_memory *memory)
+{
+	if (!memory)
+		return NULL;
+	/* After this no handler runs, and none has: no copy is under way. */
+	cleat_dma_release_all(memory);
+	free_ranges(memory->ranges);
+	free_ranges(memory->leftovers);
+	return free_memory(memory);
+}
+
+/* Out of the table, and waited for; nobody finds it any more. */
+static void retire(struct cleat_memory *memory, struct cleat_dma_range *range)
+{
+	int err = cleat_table_remove(memory->table, range->guest,
+				     range->length);
+
+	/*
+	 * Readers find the range through older snapshots until the grace period
+	 * is over; only the reference count tells them that it is dead, and the
+	 * count is in the range.
+	 */
+	cleat_dma_range_kill(memory, range);
+	if (err) {
+		range->next = memory->leftovers;
+		memory->leftovers = range;
+		return;
+	}
+	cleat_synchronize();
+	cleat_dma_range_free(range);
+}
+
+static void retire_leftovers(struct cleat_memory *memory)
+{
+	struct cleat_dma_range *range;
+
+	while ((range = memory->leftovers)) {
+		if (cleat_table_remove(memory->table, range->guest,
+				       range->length))
+			return;
+		memory->leftovers = range->next;
+		cleat_synchronize();
+		cleat_dma_range_free(range);
+	}
+}
+
+static int check_devices(struct cleat_memory *memory,
+			 const struct cleat_dma_range *range)
+{
+	struct cleat_dma_attachment *at;
+	int err = 0;
+
+	for (at = memory->attachments; at && !err; at = at->next)
+		if (!cleat_device_is_lost(at->dev))
+			err = cleat_dma_fits(at->dev, range,
+					     memory->num_ranges + 1);
+	return err;
+}
+
+/* Ours first: a server may use the range before its reply is read. */
+static int publish(struct cleat_memory *memory, struct cleat_dma_range *range)
+{
+	struct cleat_table_range entry = {
+		.start = range->guest,
+		.length = range->length,
+		.entry = range,
+	};
+	int err;
+
+	retire_leftovers(memory);
+	err = check_devices(memory, range);
+	if (!err)
+		err = cleat_table_add(memory->table, &entry);
+	if (err) {
+		cleat_dma_range_free(range);
+		return err;
+	}
+	err = cleat_dma_map_everywhere(memory, range);
+	if (err) {
+		retire(memory, range);
+		return err;
+	}
+	range->next = memory->ranges;
+	memory->ranges = range;
+	memory->num_ranges++;
+	return 0;
+}
+
+int cleat_memory_add(struct cleat_memory *memory,
+		     const struct cleat_memory_range *from)
+{
+	struct cleat_dma_range *range;
+	int err = cleat_dma_range_create(from, &range);
+
+	if (err)
+		return err;
+	pthread_mutex_lock(&memory->lock);
+	err = publish(memory, range);
+	pthread_mutex_unlock(&memory->lock);
+	return err;
+}
+
+static struct cleat_dma_range *unlink_range(struct cleat_memory *memory,
+					    uint64_t guest, uint64_t length)
+{
+	struct cleat_dma_range **link, *range;
+
+	for (link = &memory->ranges; (range = *link); link = &range->next)
+		if (range->guest == guest && range->length == length) {
+			*link = range->next;
+			memory->num_ranges--;
+			return range;
+		}
+	return NULL;
+}
+
+int cleat_memory_remove(struct cleat_memory *memory, uint64_t guest,
+			uint64_t length)
+{
+	struct cleat_dma_range *range;
+	int err = -ENOENT;
+
+	pthread_mutex_lock(&memory->lock);
+	range = unlink_range(memory, guest, length);
+	if (range) {
+		/* Served until the last server has let go of it. */
+		err = cleat_dma_unmap_everywhere(memory, range);
+		retire(memory, range);
+		retire_leftovers(memory);
+	}
+	pthread_mutex_unlock(&memory->lock);
+	return err;
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#ifndef CLEAT_DMA_PRIVATE_H
+#define CLEAT_DMA_PRIVATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <cleat/memory.h>
+
+#include "client/client.h"
+#include "table/table.h"
+
+/* The smallest page there is: what a range is made of. */
+#define CLEAT_DMA_PAGE 4096u
+
+/**
+ * struct cleat_dma_range - one range of a memory
+ * @refs: one for being published, one for each copy under way; 0: it is dead
+ * @dead: @refs has reached 0, under memory->idle_lock
+ * @fd:   our own duplicate, read-only if the device may not write; or -1
+ */
+struct cleat_dma_range {
+	struct cleat_dma_range *next;
+	uint64_t guest;
+	uint64_t length;
+	uint64_t offset;
+	char *host;
+	uint32_t rights;
+	int fd;
+	unsigned refs;
+	bool dead;
+};
+
+/**
+ * struct cleat_dma_attachment - a device that sees a memory
+ * @hook: first, so that the hook's address is the attachment's
+ *
+ * Belongs to whoever took it out of memory->attachments, under memory->lock.
+ */
+struct cleat_dma_attachment {
+	struct cleat_device_hook hook;
+	struct cleat_dma_attachment *next;
+	struct cleat_dma_attachment *next_of_all;
+	struct cleat_memory *memory;
+	struct cleat_device *dev;
+};
+
+/**
+ * struct cleat_memory - see <cleat/memory.h>
+ * @lock:       serialises control calls; held while servers are waited for
+ * @ranges:     in no order
+ * @leftovers:  dead ranges that could not be taken out of the table, for want
+ *              of memory; taken out by the next call that can
+ * @idle_lock:  guards every range's @dead
+ */
+struct cleat_memory {
+	pthread_mutex_t lock;
+	struct cleat_table *table;
+	struct cleat_dma_range *ranges;
+	struct cleat_dma_range *leftovers;
+	unsigned num_ranges;
+	struct cleat_dma_attachment *attachments;
+	pthread_mutex_t idle_lock;
+	pthread_cond_t idle;
+};
+
+/* range.c: what is checked of a caller's range, and its life. */
+int cleat_dma_range_create(const struct cleat_memory_range *from,
+			   struct cleat_dma_range **ret_range);
+void cleat_dma_range_free(struct cleat_dma_range *range);
+/* False if it is dead. */
+bool cleat_dma_range_get(struct cleat_dma_range *range);
+void cleat_dma_range_put(struct cleat_memory *memory,
+			 struct cleat_dma_range *range);
+/* Drops the publisher's reference and waits for all others. */
+void cleat_dma_range_kill(struct cleat_memory *memory,
+			  struct cleat_dma_range *range);
+
+/* map.c: what goes over the sockets. All with memory->lock held. */
+
+/* Whether @dev takes @range, as the last of @num. */
+int cleat_dma_fits(struct cleat_device *dev,
+		   const struct cleat_dma_range *range, unsigned num);
+/* On every attached device, or on none. */
+int cleat_dma_map_everywhere(struct cleat_memory *memory,
+			     struct cleat_dma_range *range);
+int cleat_dma_unmap_everywhere(struct cleat_memory *memory,
+			       struct cleat_dma_range *range);
+/* Every range on one device, or none. */
+int cleat_dma_map_all(struct cleat_memory *memory, struct cleat_device *dev);
+int cleat_dma_unmap_all(struct cleat_memory *memory, struct cleat_device *dev);
+
+/* serve.c: begin and end answering a device's DMA_READ and DMA_WRITE. */
+void cleat_dma_serve(struct cleat_memory *memory, struct cleat_device *dev);
+void cleat_dma_serve_no_more(struct cleat_device *dev);
+
+/* attach.c: lets go of every device without a word to its server. */
+void cleat_dma_release_all(struct cleat_memory *memory);
+
+#endif
