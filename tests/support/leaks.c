@@ -81,8 +81,26 @@ static void remember(int fd, void *arg)
 		leaks->open[fd] = 1;
 }
 
+static void *do_nothing(void *arg)
+{
+	return arg;
+}
+
+/*
+ * ThreadSanitizer starts a thread of its own with the first of ours, which
+ * would then look like one that the case left behind.
+ */
+static void start_sanitizers_thread(void)
+{
+	pthread_t thread;
+
+	if (!pthread_create(&thread, NULL, do_nothing, NULL))
+		pthread_join(thread, NULL);
+}
+
 void leaks_begin(struct leaks *leaks)
 {
+	start_sanitizers_thread();
 	memset(leaks, 0, sizeof(*leaks));
 	leaks->threads = count_threads();
 	leaks->fds = for_each_fd(remember, leaks);
