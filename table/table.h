@@ -12,7 +12,10 @@
 
 struct cleat_table;
 
-/* A run of addresses; @length is not 0 and it does not wrap. */
+/*
+ * A run of addresses; @length is not 0 and it does not wrap (ending at 2^64 is
+ * fine). @entry is not NULL.
+ */
 struct cleat_table_range {
 	uint64_t start;
 	uint64_t length;
@@ -20,25 +23,32 @@ struct cleat_table_range {
 };
 
 /*
- * @page_shift: bits of an address below the index: 12 for memory, fewer for
- * ports. Ranges need not be aligned to it.
+ * @page_shift: bits of an address below the index, at most 52: 12 for memory,
+ * fewer for ports. Ranges need not be aligned to it. -EINVAL, -ENOMEM, -EAGAIN
+ * (no thread to be had).
  */
 int cleat_table_create(unsigned page_shift, struct cleat_table **ret_table);
-/* Waits for a grace period. NULL is fine. */
+/* Waits for a grace period; entries are the caller's. NULL is fine. */
 void cleat_table_destroy(struct cleat_table *table);
 
 /*
  * Add or remove one range, publishing a new snapshot. One writer at a time (the
  * caller's lock). Neither waits for a grace period: what the old snapshot held
- * is freed later by a thread of the library's. -EEXIST if any part is taken;
- * -ENOENT if there is no such range; -ENOMEM: nothing has changed.
+ * is freed later by a thread of the library's.
+ *
+ * Add: 0, -EINVAL, -EEXIST if any part is taken; -ENOMEM: nothing has changed.
+ * Remove: 0, or -ENOENT if exactly this range is not there; it never fails for
+ * want of memory.
  */
 int cleat_table_add(struct cleat_table *table,
 		    const struct cleat_table_range *range);
 int cleat_table_remove(struct cleat_table *table, uint64_t start,
 		       uint64_t length);
 
-/* The range that holds @address, or 0. Inside a read section only. */
+/*
+ * The range that holds @address: 1, or 0 if there is none. Inside a read
+ * section only, and @ret_range->entry may be used as long as that lasts.
+ */
 int cleat_table_find(struct cleat_table *table, uint64_t address,
 		     struct cleat_table_range *ret_range);
 
