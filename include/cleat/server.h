@@ -124,8 +124,8 @@ struct cleat_server_ops {
  * @flags:          CLEAT_SERVER_*
  * @max_msg_fds:    descriptors taken in one message, 1 to 253; by default what
  *                  the client says it takes itself, and at least 8
- * @max_data_xfer:  largest region access in bytes; default 1 MiB, at most
- *                  16 MiB
+ * @max_data_xfer:  largest region access in bytes; default and at most
+ *                  1 MiB
  * @max_dma_maps:   ranges of guest memory at once; default 32768 (each is a
  *                  mapping, of which Linux gives a process 65530)
  * @dma_timeout_ms: how long a DMA by message may take; default 5000
@@ -173,6 +173,8 @@ CLEAT_API int cleat_server_create(const struct cleat_server_config *config,
  * removes the socket file that cleat_server_listen() made, closes what the
  * library opened and frees everything, configuration space included. Not from
  * a callback.
+ *
+ * Context: the server's thread, outside callbacks. Calls ops.
  */
 CLEAT_API void cleat_server_destroy(struct cleat_server *srv);
 
@@ -247,9 +249,11 @@ struct cleat_server_io_fd {
  * @subtype: goes with @type
  *
  * A region never added has length 0. One area that covers the whole region is
- * offered as such; otherwise areas go out as one descriptor when all lie in
- * one file at a constant distance, as one descriptor per area when each has
- * its own, and as capability 16 (SPARSE_MMAP_FDS) when nothing else says it.
+ * offered as such. Others go out as one descriptor when all lie in one file,
+ * or as one per area when each has its own; that needs @fd_offset - @offset to
+ * be the same for all of them and not negative: lay the file out like the
+ * region. Whatever else it is goes out as capability 16 (SPARSE_MMAP_FDS),
+ * which few clients know.
  */
 struct cleat_server_region {
 	uint32_t size;
@@ -268,6 +272,7 @@ struct cleat_server_region {
  * @region: copied; its descriptors are duplicated
  * @reterr: written on failure, may be NULL
  *
+ * Context: before there is a client. Does not sleep.
  * Return: 0, -EINVAL, -EEXIST, -ENOMEM, -EMFILE, -EBUSY with a client.
  */
 CLEAT_API int cleat_server_add_region(struct cleat_server *srv,
@@ -286,6 +291,7 @@ CLEAT_API int cleat_server_add_region(struct cleat_server *srv,
  * descriptors than the client takes in one message, the last entries are not
  * shown to it, and those writes keep coming as messages.
  *
+ * Context: the server's thread. Does not sleep.
  * Return: 0, -EINVAL, -ENOENT, -ENOMEM, -EMFILE; on failure nothing changed.
  */
 CLEAT_API int cleat_server_set_io_fds(struct cleat_server *srv, uint32_t index,
@@ -303,6 +309,7 @@ CLEAT_API int cleat_server_set_io_fds(struct cleat_server *srv, uint32_t index,
  *          A leading '@' means an abstract name
  * @reterr: written on failure, may be NULL
  *
+ * Context: before cleat_server_run(). Does not sleep.
  * Return: 0, or -errno of socket, bind or listen.
  */
 CLEAT_API int cleat_server_listen(struct cleat_server *srv, const char *path,
@@ -315,6 +322,7 @@ CLEAT_API int cleat_server_listen(struct cleat_server *srv, const char *path,
  *          cleat_server_run() returns 0 when that client has gone
  * @reterr: written on failure, may be NULL
  *
+ * Context: before cleat_server_run(). Does not sleep.
  * Ownership: on success the library owns @fd, an exception to the rule
  * that descriptors are duplicated: a client must see the end of its
  * connection when the library closes it.
@@ -339,6 +347,7 @@ CLEAT_API int cleat_server_run(struct cleat_server *srv);
  * @timeout_us: longest sleep in microseconds; 0 does not sleep, -1 sleeps
  *              until there is something to do
  *
+ * Context: the server's thread, outside callbacks. Sleeps.
  * Return: 1 go on, 0 where cleat_server_run() would return 0, -errno.
  */
 CLEAT_API int cleat_server_step(struct cleat_server *srv, int64_t timeout_us);
@@ -356,12 +365,17 @@ CLEAT_API void cleat_server_stop(struct cleat_server *srv);
  * @srv: a server
  *
  * Takes effect when the callback that calls it has returned to the loop.
+ *
+ * Context: the server's thread. Does not sleep.
  */
 CLEAT_API void cleat_server_disconnect(struct cleat_server *srv);
 
 /**
  * cleat_server_connected() - is there a client that has agreed on a version?
  * @srv: a server
+ *
+ * Context: the server's thread. Does not sleep.
+ * Return: true or false.
  */
 CLEAT_API bool cleat_server_connected(const struct cleat_server *srv);
 
@@ -374,6 +388,7 @@ CLEAT_API bool cleat_server_connected(const struct cleat_server *srv);
  *          any descriptor, its own included
  * @opaque: first argument of @func
  *
+ * Context: the server's thread. Does not sleep.
  * Ownership: the caller keeps @fd, and unwatches it before closing it.
  * Return: 0, -EEXIST, -ENOMEM, or -errno of epoll_ctl.
  */
@@ -387,6 +402,8 @@ CLEAT_API int cleat_server_watch(struct cleat_server *srv, int fd,
  * cleat_server_unwatch() - stop watching
  * @srv: a server
  * @fd:  watched or not; no callback runs for it after this
+ *
+ * Context: the server's thread. Does not sleep.
  */
 CLEAT_API void cleat_server_unwatch(struct cleat_server *srv, int fd);
 
@@ -448,6 +465,9 @@ CLEAT_API int cleat_server_dma_read(struct cleat_server *srv, uint64_t iova,
  *
  * As cleat_server_dma_read(). Returns after the client has confirmed: an
  * interrupt raised afterwards is seen by the guest after the data.
+ *
+ * Context: the server's thread. Sleeps up to dma_timeout_ms for each message.
+ * Return: as cleat_server_dma_read().
  */
 CLEAT_API int cleat_server_dma_write(struct cleat_server *srv, uint64_t iova,
 				     const void *buf, size_t count);
@@ -461,6 +481,8 @@ CLEAT_API int cleat_server_dma_write(struct cleat_server *srv, uint64_t iova,
  * For dirty-page logging. Call it after the store and before telling
  * the guest; it costs a comparison when nobody logs. cleat_server_dma_write()
  * does it by itself.
+ *
+ * Context: the server's thread. Does not sleep.
  */
 CLEAT_API void cleat_server_dma_dirty(struct cleat_server *srv, uint64_t iova,
 				      uint64_t length);
@@ -486,6 +508,7 @@ CLEAT_API void cleat_server_dma_dirty(struct cleat_server *srv, uint64_t iova,
  *
  * Types 0 to 4 exist with 0 vectors when never added.
  *
+ * Context: before there is a client. Does not sleep.
  * Return: 0, -EINVAL, -EEXIST, -ENOMEM, -EBUSY with a client.
  */
 CLEAT_API int cleat_server_add_irqs(struct cleat_server *srv, uint32_t index,
@@ -516,6 +539,8 @@ CLEAT_API int cleat_server_irq_raise(struct cleat_server *srv, uint32_t index,
  * @srv:    a server
  * @index:  CLEAT_IRQ_INTX
  * @vector: 0
+ *
+ * Context: the server's thread. Does not sleep.
  */
 CLEAT_API void cleat_server_irq_lower(struct cleat_server *srv, uint32_t index,
 				      uint32_t vector);
@@ -525,6 +550,9 @@ CLEAT_API void cleat_server_irq_lower(struct cleat_server *srv, uint32_t index,
  * @srv:    a server
  * @index:  CLEAT_IRQ_*
  * @vector: within the type
+ *
+ * Context: the server's thread. Does not sleep.
+ * Return: true or false.
  */
 CLEAT_API bool cleat_server_irq_armed(const struct cleat_server *srv,
 				      uint32_t index, uint32_t vector);
@@ -609,6 +637,7 @@ struct cleat_server_pci_config {
  *
  * Adds region 7, 4096 bytes with @pcie, else 256.
  *
+ * Context: before there is a client. Does not sleep.
  * Ownership: goes with the server.
  * Return: 0, -EINVAL, -EEXIST, -ENOMEM.
  */
@@ -627,6 +656,7 @@ cleat_server_pci_create(struct cleat_server *srv,
  * @writable: as long as @body, a set bit can be written; NULL: none
  * @length:   of the body in bytes
  *
+ * Context: before there is a client. Does not sleep.
  * Return: offset of the capability, or -ENOSPC, -EINVAL.
  */
 CLEAT_API int cleat_server_pci_add_cap(struct cleat_server_pci *pci, uint8_t id,
@@ -642,6 +672,7 @@ CLEAT_API int cleat_server_pci_add_cap(struct cleat_server_pci *pci, uint8_t id,
  * @writable: as long as @body, a set bit can be written; NULL: none
  * @length:   of the body in bytes
  *
+ * Context: before there is a client. Does not sleep.
  * Return: offset of the capability, or -ENOSPC, -EINVAL.
  */
 CLEAT_API int cleat_server_pci_add_ext_cap(struct cleat_server_pci *pci,
@@ -655,6 +686,7 @@ CLEAT_API int cleat_server_pci_add_ext_cap(struct cleat_server_pci *pci,
  * @offset: in bytes
  * @width:  1, 2 or 4
  *
+ * Context: the server's thread. Does not sleep.
  * Return: the value; all ones outside.
  */
 CLEAT_API uint32_t cleat_server_pci_get(const struct cleat_server_pci *pci,
@@ -666,6 +698,8 @@ CLEAT_API uint32_t cleat_server_pci_get(const struct cleat_server_pci *pci,
  * @offset: in bytes
  * @width:  1, 2 or 4
  * @value:  stored as it is, writable or not; no op is called
+ *
+ * Context: the server's thread. Does not sleep.
  */
 CLEAT_API void cleat_server_pci_set(struct cleat_server_pci *pci,
 				    uint32_t offset, unsigned width,
@@ -677,6 +711,7 @@ CLEAT_API void cleat_server_pci_set(struct cleat_server_pci *pci,
  * @vector: modulo the number of MSI vectors the guest allowed, with MSI;
  *          the pin with INTx
  *
+ * Context: the server's thread. Does not sleep.
  * Return: as cleat_server_irq_raise(); -ENOENT when no type is enabled.
  */
 CLEAT_API int cleat_server_pci_raise(struct cleat_server_pci *pci,
@@ -685,6 +720,8 @@ CLEAT_API int cleat_server_pci_raise(struct cleat_server_pci *pci,
 /**
  * cleat_server_pci_lower() - the device needs no service: let INTx go
  * @pci: configuration space
+ *
+ * Context: the server's thread. Does not sleep.
  */
 CLEAT_API void cleat_server_pci_lower(struct cleat_server_pci *pci);
 
@@ -727,6 +764,8 @@ struct cleat_server_stats {
  * cleat_server_get_stats() - read the counters
  * @srv:   a server
  * @stats: size set by the caller; the rest is written
+ *
+ * Context: the server's thread. Does not sleep.
  */
 CLEAT_API void cleat_server_get_stats(const struct cleat_server *srv,
 				      struct cleat_server_stats *stats);
@@ -735,6 +774,7 @@ CLEAT_API void cleat_server_get_stats(const struct cleat_server *srv,
  * cleat_server_command_name() - for statistics and messages
  * @command: number in the protocol
  *
+ * Context: any thread. Does not sleep.
  * Return: such as "REGION_READ", or NULL.
  */
 CLEAT_API const char *cleat_server_command_name(unsigned command);
