@@ -172,6 +172,8 @@ struct cleat_region {
 	uint32_t subtype;
 	unsigned num_areas;
 	struct cleat_region_area *areas; /* in order, without overlap */
+	unsigned num_fds;
+	int *fds; /* each once; areas borrow from here */
 };
 
 /* NULL if there is no such region. */
@@ -242,13 +244,16 @@ enum cleat_hook_rank {
  *            may not call control functions of the device. May be NULL.
  * @shutdown: the caller gave his last reference back: take the device out of
  *            whatever it is in. In that caller's thread, once, before anything
- *            is freed; the hook removes itself first. May be NULL.
+ *            is freed; the hook is not registered any more. May be NULL.
+ *
+ * @next and @told are the client's.
  */
 struct cleat_device_hook {
 	enum cleat_hook_rank rank;
 	void (*lost)(struct cleat_device_hook *hook);
 	void (*shutdown)(struct cleat_device_hook *hook);
 	struct cleat_device_hook *next;
+	bool told;
 };
 
 /*

@@ -170,6 +170,9 @@ struct cleat_wire_io_fd {
 };
 #define CLEAT_WIRE_IO_FD_SHORT 40
 #define CLEAT_WIRE_NO_FD 0xffffffffu
+/* Flags of a sub-region; the values are KVM_IOEVENTFD_FLAG_*. */
+#define CLEAT_WIRE_IO_FD_MATCH (1u << 0)
+#define CLEAT_WIRE_IO_FD_PORTS (1u << 1)
 
 struct cleat_wire_irq_info {
 	uint32_t argsz;

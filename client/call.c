@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "client/engine.h"
+
+int cleat_must_stop(uint64_t deadline_ns)
+{
+	if (cleat_cancel_is_set(cleat_cancel_current()))
+		return -ECANCELED;
+	return cleat_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
+}
+
+static int lost_code(const struct cleat_device *dev)
+{
+	return dev->why.code == -ESHUTDOWN ? -ESHUTDOWN : -ENOTCONN;
+}
+
+/*
+ * Input on an idle connection is for the events context; from the first
+ * request on it is for the threads that wait.
+ */
+static void arm_if_idle(struct cleat_device *dev)
+{
+	if (dev->serves && !dev->leader && !dev->sleepers &&
+	    dev->twin.fd < 0 && !dev->lost)
+		cleat_events_arm(dev, true);
+}
+
+static void leave(struct cleat_device *dev)
+{
+	if (--dev->inside == 0)
+		pthread_cond_broadcast(&dev->left);
+}
+
+/* Replies of ours wait for room: wait for that too. */
+static int receive_pressed(struct cleat_device *dev, struct cleat_slot *self)
+{
+	struct pollfd pfd = { .fd = dev->main.fd, .events = POLLOUT };
+
+	if (cleat_outbox_state(dev, &dev->main) == 0)
+		pfd.events |= POLLIN;
+	if (poll(&pfd, 1, CLEAT_TICK_MS) <= 0)
+		return -EAGAIN;
+	cleat_send_waiting(dev, &dev->main);
+	if (!(pfd.revents & ~POLLOUT))
+		return -EAGAIN;
+	return cleat_stream_receive(dev, &dev->main, self, MSG_DONTWAIT);
+}
+
+/* As the leader, no lock held: at most a tick. */
+static void receive_round(struct cleat_device *dev, struct cleat_slot *self)
+{
+	if (cleat_outbox_state(dev, &dev->main) >= 0)
+		receive_pressed(dev, self);
+	else
+		cleat_stream_receive(dev, &dev->main, self, 0);
+}
+
+/*
+ * Read for everybody until our own reply has come. Conn lock held on entry and
+ * return, not in between.
+ */
+static void lead(struct cleat_device *dev, struct cleat_slot *slot)
+{
+	dev->leader = true;
+	dev->inside++;
+	while (slot->state == CLEAT_SLOT_FLYING && !dev->lost &&
+	       !cleat_must_stop(slot->call->deadline_ns)) {
+		pthread_mutex_unlock(&dev->lock);
+		receive_round(dev, slot);
+		pthread_mutex_lock(&dev->lock);
+	}
+	cleat_stream_leave(dev, &dev->main, slot);
+	dev->leader = false;
+	leave(dev);
+}
+
+static void follow(struct cleat_device *dev, struct cleat_slot *slot)
+{
+	uint64_t deadline_ns = slot->call->deadline_ns;
+
+	atomic_store(&slot->word, 0);
+	cleat_sleepers_add(dev, slot);
+	pthread_mutex_unlock(&dev->lock);
+	cleat_futex_sleep(&slot->word, deadline_ns);
+	pthread_mutex_lock(&dev->lock);
+	cleat_sleepers_remove(dev, slot);
+}
+
+void cleat_lead_round(struct cleat_device *dev, bool for_room)
+{
+	struct pollfd pfd = { .fd = dev->main.fd };
+	bool mine;
+
+	pthread_mutex_lock(&dev->lock);
+	mine = !dev->leader && !dev->lost;
+	if (mine)
+		dev->leader = true;
+	pthread_mutex_unlock(&dev->lock);
+	if (for_room)
+		pfd.events |= POLLOUT;
+	if (mine && cleat_outbox_state(dev, &dev->main) <= 0)
+		pfd.events |= POLLIN;
+	/* With another's lead a slot comes free at any time, untold. */
+	if (poll(&pfd, 1, pfd.events ? CLEAT_TICK_MS : 1) > 0 && mine &&
+	    (pfd.revents & ~POLLOUT))
+		cleat_stream_receive(dev, &dev->main, NULL, MSG_DONTWAIT);
+	if (!mine)
+		return;
+	pthread_mutex_lock(&dev->lock);
+	dev->leader = false;
+	cleat_pass_lead(dev);
+	pthread_mutex_unlock(&dev->lock);
+}
+
+/* Every slot is in flight: let replies come in. Conn lock held around. */
+static int wait_for_slot(struct cleat_device *dev, uint64_t deadline_ns,
+			 struct cleat_slot **ret_slot)
+{
+	for (;;) {
+		int err = cleat_must_stop(deadline_ns);
+
+		if (dev->lost)
+			return lost_code(dev);
+		*ret_slot = cleat_slot_take(dev);
+		if (*ret_slot)
+			return 0;
+		if (err)
+			return err;
+		pthread_mutex_unlock(&dev->lock);
+		cleat_lead_round(dev, false);
+		pthread_mutex_lock(&dev->lock);
+	}
+}
+
+static uint64_t deadline_of(struct cleat_device *dev,
+			    const struct cleat_call *call)
+{
+	if (dev->open_deadline_ns)
+		return dev->open_deadline_ns;
+	return cleat_now_ns() + dev->limit_ns[call->deadline_class];
+}
+
+static int send_call(struct cleat_device *dev, const struct cleat_call *call,
+		     uint16_t id)
+{
+	struct cleat_header header = {
+		.id = id,
+		.command = call->command,
+		.size = (uint32_t)(sizeof(header) + call->head_size +
+				   call->data_size),
+		.flags = call->flags & CLEAT_CALL_POSTED ?
+				 CLEAT_HEADER_NO_REPLY :
+				 0,
+	};
+	struct iovec iov[3] = {
+		{ &header, sizeof(header) },
+		{ (void *)call->head, call->head_size },
+		{ (void *)call->data, call->data_size },
+	};
+
+	return cleat_send_message(dev, iov, call->data_size ? 3 : 2, call->fds,
+				  call->num_fds, call->deadline_ns);
+}
+
+static int start_posted(struct cleat_device *dev, struct cleat_call *call)
+{
+	int err = send_call(dev, call, CLEAT_POSTED_ID);
+
+	pthread_mutex_lock(&dev->lock);
+	if (!err)
+		dev->stats.posted++;
+	arm_if_idle(dev);
+	leave(dev);
+	pthread_mutex_unlock(&dev->lock);
+	return err;
+}
+
+static int check_call(struct cleat_device *dev, const struct cleat_call *call)
+{
+	if (dev->fork_count != cleat_fork_count())
+		return -ECHILD;
+	if (call->num_fds > dev->info.max_msg_fds ||
+	    call->head_size + call->data_size >
+		    CLEAT_MAX_MESSAGE - sizeof(struct cleat_header))
+		return -EINVAL;
+	return 0;
+}
+
+static int start_replied(struct cleat_device *dev, struct cleat_call *call)
+{
+	struct cleat_slot *slot = call->slot;
+	int err = send_call(dev, call, slot->id);
+
+	pthread_mutex_lock(&dev->lock);
+	if (err) {
+		/* Not a byte is out, or nothing will come in any more. */
+		cleat_slot_release(dev, slot);
+		call->slot = NULL;
+		cleat_pass_lead(dev);
+		arm_if_idle(dev);
+	}
+	leave(dev);
+	pthread_mutex_unlock(&dev->lock);
+	return err;
+}
+
+int cleat_call_start(struct cleat_device *dev, struct cleat_call *call)
+{
+	int err = check_call(dev, call);
+	bool posted = call->flags & CLEAT_CALL_POSTED;
+
+	if (err)
+		return err;
+	call->slot = NULL;
+	call->got = 0;
+	call->got_fds = 0;
+	call->deadline_ns = deadline_of(dev, call);
+	pthread_mutex_lock(&dev->lock);
+	if (dev->lost) {
+		err = lost_code(dev);
+		pthread_mutex_unlock(&dev->lock);
+		return err;
+	}
+	dev->inside++;
+	cleat_events_arm(dev, false);
+	if (!posted)
+		err = wait_for_slot(dev, call->deadline_ns, &call->slot);
+	if (err) {
+		leave(dev);
+		pthread_mutex_unlock(&dev->lock);
+		return err;
+	}
+	dev->stats.requests++;
+	if (!posted) {
+		call->slot->call = call;
+		call->slot->command = call->command;
+	}
+	pthread_mutex_unlock(&dev->lock);
+	return posted ? start_posted(dev, call) : start_replied(dev, call);
+}
+
+/* Nobody waits for this reply any more; when it comes it is drained. */
+static void bury(struct cleat_device *dev, struct cleat_slot *slot)
+{
+	if (dev->lost || slot->state == CLEAT_SLOT_DONE) {
+		cleat_slot_release(dev, slot);
+		return;
+	}
+	slot->call = NULL;
+	slot->state = CLEAT_SLOT_DEAD;
+	dev->stats.timeouts++;
+}
+
+/*
+ * Wait until the reply is there, the connection is lost, or the thread has to
+ * stop: then why. Conn lock held around.
+ */
+static int wait_for_reply(struct cleat_device *dev, struct cleat_slot *slot)
+{
+	for (;;) {
+		int err;
+
+		if (slot->state == CLEAT_SLOT_DONE || dev->lost)
+			return 0;
+		err = cleat_must_stop(slot->call->deadline_ns);
+		if (err)
+			return err;
+		if (dev->leader)
+			follow(dev, slot);
+		else
+			lead(dev, slot);
+	}
+}
+
+static void copy_body(struct cleat_call *call, const uint8_t *body)
+{
+	size_t first = call->got;
+
+	if (first > call->reply_size)
+		first = call->reply_size;
+	memcpy(call->reply, body, first);
+	if (call->got > first)
+		memcpy(call->reply_data, body + first, call->got - first);
+}
+
+/* Take the result out of a slot and free it. Conn lock held. */
+static int take_result(struct cleat_device *dev, struct cleat_slot *slot,
+		       uint8_t **ret_body)
+{
+	int err = slot->state == CLEAT_SLOT_DONE ? slot->result :
+						   lost_code(dev);
+
+	*ret_body = slot->body;
+	slot->body = NULL;
+	cleat_slot_release(dev, slot);
+	return err;
+}
+
+int cleat_call_finish(struct cleat_device *dev, struct cleat_call *call)
+{
+	struct cleat_slot *slot = call->slot;
+	uint8_t *body = NULL;
+	int stop, err;
+
+	if (!slot)
+		return 0;
+	pthread_mutex_lock(&dev->lock);
+	stop = wait_for_reply(dev, slot);
+	if (stop == -ECANCELED && (call->flags & CLEAT_CALL_PARK)) {
+		err = -EINTR;
+	} else {
+		call->slot = NULL;
+		if (stop)
+			bury(dev, slot);
+		err = stop ? stop : take_result(dev, slot, &body);
+	}
+	cleat_pass_lead(dev);
+	arm_if_idle(dev);
+	pthread_mutex_unlock(&dev->lock);
+	if (body)
+		copy_body(call, body);
+	free(body);
+	if (stop && (call->flags & CLEAT_CALL_STATE))
+		cleat_device_fail(dev, stop, "%s was %s: its outcome is unknown",
+				  cleat_command_name(call->command),
+				  stop == -ETIMEDOUT ? "not answered in time" :
+						       "cancelled");
+	return err;
+}
+
+void cleat_call_abandon(struct cleat_device *dev, struct cleat_call *call)
+{
+	if (!call->slot)
+		return;
+	pthread_mutex_lock(&dev->lock);
+	bury(dev, call->slot);
+	pthread_mutex_unlock(&dev->lock);
+	call->slot = NULL;
+}
+
+static int explain(struct cleat_device *dev, const struct cleat_call *call,
+		   int err, struct cleat_error *reterr)
+{
+	const char *name = cleat_command_name(call->command);
+	struct cleat_error why;
+
+	if (!reterr)
+		return err;
+	if (cleat_device_failure(dev, &why)) {
+		*reterr = why;
+		reterr->code = err;
+		return err;
+	}
+	if (err == -ETIMEDOUT)
+		return cleat_fail(reterr, CLEAT_ORIGIN_TRANSPORT, err,
+				  "%s: no reply in time", name);
+	if (err == -ECANCELED || err == -EINVAL || err == -ECHILD)
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, err, "%s: %s",
+				  name, strerror(-err));
+	return cleat_fail(reterr, CLEAT_ORIGIN_DEVICE, err,
+			  "%s: the server says: %s", name, strerror(-err));
+}
+
+int cleat_call(struct cleat_device *dev, struct cleat_call *call,
+	       struct cleat_error *reterr)
+{
+	int err = cleat_call_start(dev, call);
+
+	if (!err)
+		err = cleat_call_finish(dev, call);
+	return err ? explain(dev, call, err, reterr) : 0;
+}

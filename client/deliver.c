@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/engine.h"
+
+static void wake_owner(struct cleat_device *dev, struct cleat_slot *slot)
+{
+	slot->state = CLEAT_SLOT_DONE;
+	dev->stats.replies++;
+	if (!slot->asleep)
+		return;
+	cleat_sleepers_remove(dev, slot);
+	atomic_store(&slot->word, 1);
+	cleat_futex_wake(&slot->word);
+}
+
+static void hand_fds(struct cleat_call *call, struct cleat_fds *fds)
+{
+	unsigned num = fds ? fds->num : 0;
+
+	if (!call->reply_fds)
+		num = 0;
+	if (num > call->max_reply_fds)
+		num = call->max_reply_fds;
+	for (unsigned i = 0; i < num; i++)
+		call->reply_fds[i] = cleat_fds_take(fds, i);
+	call->got_fds = num;
+}
+
+/* Conn lock held. -EPROTO: the reply has not the shape that was asked for. */
+static int check_shape(const struct cleat_call *call, size_t size)
+{
+	if (size < call->reply_min ||
+	    size > call->reply_size + call->reply_data_size)
+		return -EPROTO;
+	return 0;
+}
+
+static void copy_payload(struct cleat_call *call, const uint8_t *payload,
+			 size_t size)
+{
+	size_t first = size < call->reply_size ? size : call->reply_size;
+
+	if (first)
+		memcpy(call->reply, payload, first);
+	if (size > first)
+		memcpy(call->reply_data, payload + first, size - first);
+	call->got = size;
+}
+
+/* Conn lock held. */
+static int fill_slot(struct cleat_device *dev, struct cleat_slot *slot,
+		     const struct cleat_header *header, const uint8_t *payload,
+		     struct cleat_fds *fds)
+{
+	size_t size = header->size - sizeof(*header);
+	struct cleat_call *call = slot->call;
+
+	if (slot->command != header->command)
+		return -EPROTO;
+	if (slot->state == CLEAT_SLOT_DEAD) {
+		cleat_slot_release(dev, slot);
+		return 0;
+	}
+	slot->result = cleat_header_error(header);
+	if (!slot->result) {
+		slot->result = check_shape(call, size);
+		if (slot->result) {
+			wake_owner(dev, slot);
+			return -EPROTO;
+		}
+		copy_payload(call, payload, size);
+		hand_fds(call, fds);
+	}
+	wake_owner(dev, slot);
+	return 0;
+}
+
+static void deliver_reply(struct cleat_device *dev,
+			  const struct cleat_header *header,
+			  const uint8_t *payload, struct cleat_fds *fds)
+{
+	const char *name = cleat_command_name(header->command);
+	struct cleat_slot *slot;
+	int err = -ENOENT;
+
+	pthread_mutex_lock(&dev->lock);
+	slot = cleat_slot_of(dev, header->id);
+	if (slot)
+		err = fill_slot(dev, slot, header, payload, fds);
+	pthread_mutex_unlock(&dev->lock);
+	if (err == -ENOENT)
+		cleat_device_fail(dev, -EPROTO,
+				  "the server answered a request that nobody "
+				  "made (id %u, %s)",
+				  header->id, name ? name : "no known command");
+	else if (err)
+		cleat_device_fail(dev, err,
+				  "the server's reply to %s has %zu bytes, "
+				  "which cannot be",
+				  name ? name : "an unknown command",
+				  header->size - sizeof(*header));
+}
+
+void cleat_deliver_body(struct cleat_device *dev, struct cleat_slot *slot,
+			const struct cleat_header *header, uint8_t *body,
+			struct cleat_fds *fds)
+{
+	pthread_mutex_lock(&dev->lock);
+	if (slot->state == CLEAT_SLOT_DEAD) {
+		cleat_slot_release(dev, slot);
+	} else if (slot->state == CLEAT_SLOT_FLYING) {
+		/* (it is neither when it was given up after the loss) */
+		slot->result = cleat_header_error(header);
+		if (!slot->result) {
+			slot->call->got = header->size - sizeof(*header);
+			slot->body = body;
+			body = NULL;
+			hand_fds(slot->call, fds);
+		}
+		wake_owner(dev, slot);
+	}
+	pthread_mutex_unlock(&dev->lock);
+	free(body);
+}
+
+void cleat_deliver_direct(struct cleat_device *dev, struct cleat_slot *slot,
+			  size_t size, struct cleat_fds *fds)
+{
+	pthread_mutex_lock(&dev->lock);
+	slot->call->got = size;
+	slot->result = size < slot->call->reply_min ? -EPROTO : 0;
+	hand_fds(slot->call, fds);
+	wake_owner(dev, slot);
+	pthread_mutex_unlock(&dev->lock);
+}
+
+/* --- The server's own requests -------------------------------------------- */
+
+/* A reply of ours is no larger than what the server asked for. */
+static size_t reply_room(const struct cleat_header *header,
+			 const uint8_t *payload)
+{
+	struct cleat_wire_dma dma;
+	size_t room = sizeof(dma);
+
+	if (header->command != VFIO_USER_DMA_READ ||
+	    header->size < sizeof(*header) + sizeof(dma))
+		return room;
+	memcpy(&dma, payload, sizeof(dma));
+	return dma.count > CLEAT_MAX_TRANSFER ? room : room + dma.count;
+}
+
+static int serve(struct cleat_device *dev, struct cleat_inbound *in)
+{
+	struct cleat_served *served;
+	int err;
+
+	if (in->command > VFIO_USER_MIG_DATA_WRITE)
+		return -EINVAL;
+	pthread_mutex_lock(&dev->serve_lock);
+	served = &dev->served[in->command];
+	err = served->handler ? served->handler(served->opaque, in) : -EINVAL;
+	pthread_mutex_unlock(&dev->serve_lock);
+	return err;
+}
+
+static void answer(struct cleat_device *dev, struct cleat_stream *stream,
+		   const struct cleat_header *header, const uint8_t *payload)
+{
+	size_t room = reply_room(header, payload);
+	struct cleat_packet *packet;
+	struct cleat_header reply = {
+		.id = header->id,
+		.command = header->command,
+		.flags = CLEAT_HEADER_REPLY,
+	};
+	struct cleat_inbound in = {
+		.command = header->command,
+		.payload = payload,
+		.size = header->size - sizeof(*header),
+		.reply_room = room,
+	};
+	int err;
+
+	packet = malloc(sizeof(*packet) + sizeof(reply) + room);
+	if (!packet) {
+		cleat_device_fail(dev, -ENOMEM, "out of memory");
+		return;
+	}
+	in.reply = packet->data + sizeof(reply);
+	err = serve(dev, &in);
+	if (header->flags & CLEAT_HEADER_NO_REPLY) {
+		free(packet);
+		return;
+	}
+	if (err) {
+		in.reply_size = 0;
+		reply.flags |= CLEAT_HEADER_ERROR;
+		reply.error = (uint32_t)-err;
+	}
+	packet->size = sizeof(reply) + in.reply_size;
+	reply.size = (uint32_t)packet->size;
+	memcpy(packet->data, &reply, sizeof(reply));
+	cleat_send_reply(dev, stream, packet);
+}
+
+void cleat_deliver(struct cleat_device *dev, struct cleat_stream *stream,
+		   const struct cleat_header *header, const uint8_t *payload,
+		   struct cleat_fds *fds)
+{
+	bool reply = header->flags & (CLEAT_HEADER_TYPE | CLEAT_HEADER_ERROR);
+
+	__atomic_fetch_add(&dev->stats.bytes_received, header->size,
+			   __ATOMIC_RELAXED);
+	if (!reply) {
+		__atomic_fetch_add(&dev->stats.server_requests, 1,
+				   __ATOMIC_RELAXED);
+		answer(dev, stream, header, payload);
+	} else if (stream == &dev->main) {
+		deliver_reply(dev, header, payload, fds);
+	} else {
+		cleat_device_fail(dev, -EPROTO,
+				  "the server sent a reply on the twin socket");
+	}
+}
+
+void cleat_device_serve(struct cleat_device *dev, uint16_t command,
+			cleat_inbound_handler *handler, void *opaque)
+{
+	bool serves = false;
+
+	if (command > VFIO_USER_MIG_DATA_WRITE)
+		return;
+	pthread_mutex_lock(&dev->serve_lock);
+	dev->served[command].handler = handler;
+	dev->served[command].opaque = opaque;
+	for (unsigned i = 0; i <= VFIO_USER_MIG_DATA_WRITE; i++)
+		serves |= dev->served[i].handler != NULL;
+	pthread_mutex_unlock(&dev->serve_lock);
+	pthread_mutex_lock(&dev->lock);
+	dev->serves = serves;
+	if (!dev->leader && !dev->sleepers && dev->twin.fd < 0 && !dev->lost)
+		cleat_events_arm(dev, serves);
+	pthread_mutex_unlock(&dev->lock);
+}

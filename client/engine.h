@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Private to client: a connection, its threads' meeting place.
+ *
+ * A request takes a slot, is sent by its own thread, and its reply is read by
+ * whichever of the waiting threads holds the role of the leader; there is no
+ * reader thread. The leader reads for everybody until its own reply has come,
+ * then hands the role to a sleeper. Who holds the role is decided under @lock,
+ * under which sleepers also enqueue: so either a leaver sees the sleeper, or
+ * the would-be sleeper sees that there is no leader.
+ *
+ * Locks, outer first: send_lock of a stream, conn lock, cancel lock. The leader
+ * role is not a lock: nobody blocks on it while holding one.
+ */
+#ifndef CLEAT_ENGINE_H
+#define CLEAT_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/client.h"
+
+/* How often a thread that sits in the kernel looks at its deadline and at its
+ * cancel handle; a kicked vCPU is out within two of these. */
+#define CLEAT_TICK_MS 40
+
+#define CLEAT_RX_BYTES 4096
+
+/* Ids: the slot's index below, a generation above, so that a reply to an
+ * earlier user of the slot is told apart. 0xffff is that of posted requests. */
+#define CLEAT_SLOT_BITS 9
+#define CLEAT_MAX_SLOTS ((1u << CLEAT_SLOT_BITS) - 1)
+#define CLEAT_SLOT_CHUNK 32
+#define CLEAT_POSTED_ID 0xffffu
+
+/* Replies to the server's own requests that wait for room in the socket. When
+ * there are more we stop reading, and the server has to read first. */
+#define CLEAT_OUTBOX_BYTES (2u * CLEAT_MAX_MESSAGE)
+
+enum cleat_slot_state {
+	CLEAT_SLOT_FREE,
+	CLEAT_SLOT_FLYING, /* its reply is awaited */
+	CLEAT_SLOT_DONE, /* result and reply are there */
+	CLEAT_SLOT_DEAD, /* nobody waits any more; its late reply is drained */
+};
+
+/**
+ * struct cleat_slot - a request in flight
+ * @word:   what its thread sleeps on: 0 asleep, 1 look again. Written under the
+ *          conn lock, or by a cancel.
+ * @asleep: in the list of sleepers
+ * @body:   a reply too large for the connection's buffer, for its thread to
+ *          copy
+ *
+ * Under the conn lock, but for @word.
+ */
+struct cleat_slot {
+	_Atomic uint32_t word;
+	uint16_t id;
+	uint16_t command;
+	uint8_t state;
+	bool asleep;
+	int result;
+	struct cleat_call *call;
+	uint8_t *body;
+	struct cleat_slot *next;
+	struct cleat_slot *prev;
+};
+
+/* Descriptors received, of the message that begins at @at in the buffer. */
+struct cleat_rx_fds {
+	struct cleat_rx_fds *next;
+	size_t at;
+	struct cleat_fds fds;
+};
+
+/* A reply of ours that waits for room. */
+struct cleat_packet {
+	struct cleat_packet *next;
+	size_t size;
+	size_t sent;
+	uint8_t data[];
+};
+
+/* Where the body of a message that does not fit the buffer goes. */
+enum cleat_body_mode {
+	CLEAT_BODY_NONE,
+	CLEAT_BODY_ALLOCATED,
+	CLEAT_BODY_DIRECT, /* the leader's own reply, into its own buffers */
+	CLEAT_BODY_DRAIN,
+};
+
+/**
+ * struct cleat_stream - one socket: the main one or the twin
+ * @send_lock: one message at a time; held until a message is out whole
+ * @out:       waiting replies, under the conn lock
+ * @rx:        bytes received and not yet looked at: [@start, @end)
+ * @fds:       descriptors received, in the order of their messages
+ * @body...:   the large message under way, beyond its header
+ *
+ * From @rx on it belongs to who holds the leader role (of the main socket) or
+ * to the events context (of the twin).
+ */
+struct cleat_stream {
+	int fd;
+	pthread_mutex_t send_lock;
+	struct cleat_packet *out;
+	struct cleat_packet **out_tail;
+	size_t out_bytes;
+
+	uint8_t *rx;
+	size_t start;
+	size_t end;
+	struct cleat_rx_fds *fds;
+
+	enum cleat_body_mode body_mode;
+	struct cleat_header body_header;
+	struct cleat_slot *body_slot;
+	uint8_t *body;
+	size_t body_got;
+	size_t body_size;
+};
+
+struct cleat_served {
+	cleat_inbound_handler *handler;
+	void *opaque;
+};
+
+struct cleat_device {
+	atomic_uint refs;
+	atomic_uint pins;
+	unsigned fork_count;
+
+	/* Set before anybody else sees the device. */
+	uint32_t flags;
+	uint64_t limit_ns[3]; /* by enum cleat_call_class */
+	uint64_t open_deadline_ns; /* of the handshake; 0 when it is over */
+	struct cleat_device_info info;
+	struct cleat_capabilities peer;
+	uint32_t max_write;
+	struct cleat_region *regions;
+	struct cleat_irq_info *irqs;
+	void (*on_lost)(void *opaque, const struct cleat_error *why);
+	void *on_lost_opaque;
+	int epoll_fd;
+	struct cleat_watch *watch;
+	int server_pidfd;
+	pid_t server_pid;
+	bool spawned;
+
+	struct cleat_stream main;
+	struct cleat_stream twin;
+
+	pthread_mutex_t lock;
+	pthread_cond_t left; /* with @inside */
+	bool leader;
+	bool armed; /* the epoll fd tells of input on the main socket */
+	bool serves; /* a handler is registered */
+	atomic_bool lost;
+	bool told; /* of the loss: the hooks and the caller */
+	struct cleat_error why;
+	unsigned inside; /* threads that may touch the descriptors */
+	unsigned flying;
+	struct cleat_slot *chunks[(CLEAT_MAX_SLOTS + CLEAT_SLOT_CHUNK) /
+				  CLEAT_SLOT_CHUNK];
+	unsigned num_slots;
+	struct cleat_slot *free_slots;
+	struct cleat_slot *sleepers; /* first is woken first */
+	struct cleat_slot *last_sleeper;
+	struct cleat_device_stats stats;
+
+	pthread_mutex_t serve_lock; /* held while a handler runs */
+	struct cleat_served served[VFIO_USER_MIG_DATA_WRITE + 1];
+
+	pthread_mutex_t hook_lock;
+	pthread_cond_t hook_done;
+	struct cleat_device_hook *hooks[CLEAT_NUM_HOOK_RANKS];
+	struct cleat_device_hook *running_hook;
+	pthread_t hook_thread;
+	bool shutting;
+};
+
+/* clock.c */
+uint64_t cleat_now_ns(void);
+/* Milliseconds until @deadline, at most a tick, at least 0. */
+int cleat_tick_until(uint64_t deadline_ns);
+/* Forks of this process so far: a device made before the last is the parent's */
+unsigned cleat_fork_count(void);
+
+/* cancel.c */
+bool cleat_cancel_is_set(struct cleat_cancel *cancel);
+/* Sleep on @word while it is 0, until @deadline or until the calling thread is
+ * called back. Spurious returns are fine. */
+void cleat_futex_sleep(_Atomic uint32_t *word, uint64_t deadline_ns);
+void cleat_futex_wake(_Atomic uint32_t *word);
+
+/* slots.c: conn lock held */
+struct cleat_slot *cleat_slot_take(struct cleat_device *dev);
+struct cleat_slot *cleat_slot_of(struct cleat_device *dev, uint16_t id);
+void cleat_slot_release(struct cleat_device *dev, struct cleat_slot *slot);
+void cleat_sleepers_add(struct cleat_device *dev, struct cleat_slot *slot);
+void cleat_sleepers_remove(struct cleat_device *dev, struct cleat_slot *slot);
+/* Wake one that may lead; nothing if somebody leads. */
+void cleat_pass_lead(struct cleat_device *dev);
+
+/* stream.c */
+int cleat_stream_init(struct cleat_stream *stream, int fd);
+void cleat_stream_destroy(struct cleat_stream *stream);
+/*
+ * One recvmsg and what it completes. By the leader (main) or the events context
+ * (twin), no lock held. @self: the leader's slot, whose large reply may go
+ * straight to its buffers; may be NULL. Return: 0; -EAGAIN: nothing came within
+ * a tick (at once with MSG_DONTWAIT) or a signal did; otherwise the connection
+ * has failed.
+ */
+int cleat_stream_receive(struct cleat_device *dev, struct cleat_stream *stream,
+			 struct cleat_slot *self, int flags);
+/* The leader leaves: what goes on must not touch its buffers. */
+void cleat_stream_leave(struct cleat_device *dev, struct cleat_stream *stream,
+			struct cleat_slot *self);
+
+/* deliver.c: a message is there, whole */
+void cleat_deliver(struct cleat_device *dev, struct cleat_stream *stream,
+		   const struct cleat_header *header, const uint8_t *payload,
+		   struct cleat_fds *fds);
+/* Give a slot a body that was allocated; takes it. */
+void cleat_deliver_body(struct cleat_device *dev, struct cleat_slot *slot,
+			const struct cleat_header *header, uint8_t *body,
+			struct cleat_fds *fds);
+/* Give the leader's slot a body that is in its buffers already. */
+void cleat_deliver_direct(struct cleat_device *dev, struct cleat_slot *slot,
+			  size_t size, struct cleat_fds *fds);
+
+/* send.c */
+int cleat_send_message(struct cleat_device *dev, const struct iovec *iov,
+		       unsigned num, const int *fds, unsigned num_fds,
+		       uint64_t deadline_ns);
+/* Queue a reply of ours (takes it) and send what can be sent. */
+void cleat_send_reply(struct cleat_device *dev, struct cleat_stream *stream,
+		      struct cleat_packet *packet);
+/* Send waiting replies as far as there is room. */
+void cleat_send_waiting(struct cleat_device *dev, struct cleat_stream *stream);
+/* -1: none wait, 0: some do, 1: so many that nothing may be read. */
+int cleat_outbox_state(struct cleat_device *dev, struct cleat_stream *stream);
+
+/* call.c */
+/* 0, or why the calling thread has to stop waiting. */
+int cleat_must_stop(uint64_t deadline_ns);
+/*
+ * Wait at most a tick for room in the socket (@for_room), or for a reply of
+ * anybody's; as the leader, if nobody is.
+ */
+void cleat_lead_round(struct cleat_device *dev, bool for_room);
+
+/* events.c: what runs in the events context */
+int cleat_events_open(struct cleat_device *dev);
+void cleat_events_close(struct cleat_device *dev);
+/* Conn lock held: tell the epoll fd whether input is anybody's to read. */
+void cleat_events_arm(struct cleat_device *dev, bool arm);
+int cleat_events_run(struct cleat_device *dev);
+/* Let cleat_events_run() be called soon, though nothing came. */
+void cleat_events_poke(struct cleat_device *dev);
+
+/* hooks.c */
+void cleat_hooks_init(struct cleat_device *dev);
+void cleat_hooks_lost(struct cleat_device *dev);
+void cleat_hooks_shutdown(struct cleat_device *dev);
+
+/* connect.c: a connected socket, or -errno */
+int cleat_connect(const struct cleat_device_config *config,
+		  uint64_t deadline_ns, struct cleat_device *dev,
+		  struct cleat_error *reterr);
+/* End a server we started. */
+void cleat_disconnect(struct cleat_device *dev);
+
+/* handshake.c */
+int cleat_handshake(struct cleat_device *dev, struct cleat_error *reterr);
+/* describe.c */
+int cleat_describe(struct cleat_device *dev, struct cleat_error *reterr);
+/* The descriptors go with the connection, the description with the memory:
+ * who has the device pinned may still look at it. */
+void cleat_describe_close(struct cleat_device *dev);
+void cleat_describe_free(struct cleat_device *dev);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "client/engine.h"
+
+/* A server that keeps talking does not keep the events thread to itself. */
+#define ROUNDS 64
+
+/*
+ * The main socket is in the epoll set without EPOLLIN while threads wait for
+ * replies: they read it themselves, and the events thread would only be woken
+ * in vain. The end of the connection is reported all the same.
+ */
+static void set_interest(struct cleat_device *dev, int fd, uint32_t events)
+{
+	struct epoll_event event = { .events = events };
+
+	epoll_ctl(dev->epoll_fd, EPOLL_CTL_MOD, fd, &event);
+}
+
+void cleat_events_arm(struct cleat_device *dev, bool arm)
+{
+	if (dev->armed == arm || dev->epoll_fd < 0)
+		return;
+	dev->armed = arm;
+	set_interest(dev, dev->main.fd, arm ? EPOLLIN : 0);
+}
+
+/* Replies of ours that found no room need a look when there is some. */
+static uint32_t outbox_interest(struct cleat_device *dev,
+				struct cleat_stream *stream)
+{
+	switch (cleat_outbox_state(dev, stream)) {
+	case -1:
+		return EPOLLIN;
+	case 0:
+		return EPOLLIN | EPOLLOUT;
+	default:
+		return EPOLLOUT;
+	}
+}
+
+static void receive_all(struct cleat_device *dev, struct cleat_stream *stream)
+{
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		cleat_send_waiting(dev, stream);
+		if (cleat_outbox_state(dev, stream) > 0)
+			return;
+		if (cleat_stream_receive(dev, stream, NULL, MSG_DONTWAIT))
+			return;
+	}
+}
+
+static void run_twin(struct cleat_device *dev)
+{
+	if (dev->twin.fd < 0)
+		return;
+	receive_all(dev, &dev->twin);
+	set_interest(dev, dev->twin.fd, outbox_interest(dev, &dev->twin));
+}
+
+static void run_main(struct cleat_device *dev)
+{
+	pthread_mutex_lock(&dev->lock);
+	if (dev->leader || dev->lost) {
+		/* The leader reads; who is last to leave arms again. */
+		cleat_events_arm(dev, false);
+		pthread_mutex_unlock(&dev->lock);
+		return;
+	}
+	dev->leader = true;
+	pthread_mutex_unlock(&dev->lock);
+
+	receive_all(dev, &dev->main);
+
+	pthread_mutex_lock(&dev->lock);
+	dev->leader = false;
+	cleat_pass_lead(dev);
+	if (dev->serves && dev->twin.fd < 0 && !dev->sleepers) {
+		dev->armed = true;
+		set_interest(dev, dev->main.fd,
+			     outbox_interest(dev, &dev->main));
+	}
+	pthread_mutex_unlock(&dev->lock);
+}
+
+static void tell_loss(struct cleat_device *dev)
+{
+	bool first;
+
+	/* Their HUP stays for ever and would be reported for ever. */
+	epoll_ctl(dev->epoll_fd, EPOLL_CTL_DEL, dev->main.fd, NULL);
+	if (dev->twin.fd >= 0)
+		epoll_ctl(dev->epoll_fd, EPOLL_CTL_DEL, dev->twin.fd, NULL);
+	pthread_mutex_lock(&dev->lock);
+	first = !dev->told;
+	dev->told = true;
+	pthread_mutex_unlock(&dev->lock);
+	cleat_hooks_lost(dev);
+	if (first && dev->on_lost && dev->why.code != -ESHUTDOWN)
+		dev->on_lost(dev->on_lost_opaque, &dev->why);
+}
+
+int cleat_events_run(struct cleat_device *dev)
+{
+	if (!dev->lost) {
+		run_main(dev);
+		run_twin(dev);
+	}
+	if (!dev->lost)
+		return 0;
+	tell_loss(dev);
+	return -ENOTCONN;
+}
+
+void cleat_events_poke(struct cleat_device *dev)
+{
+	struct epoll_event event = { 0 };
+
+	/* The lost connection's HUP, which tell_loss() had taken out. */
+	epoll_ctl(dev->epoll_fd, EPOLL_CTL_ADD, dev->main.fd, &event);
+}
+
+static void on_watch(void *opaque, uint32_t epoll_events)
+{
+	cleat_events_run(opaque);
+}
+
+int cleat_events_open(struct cleat_device *dev)
+{
+	struct epoll_event idle = { 0 }, input = { .events = EPOLLIN };
+
+	dev->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (dev->epoll_fd < 0)
+		return -errno;
+	if (epoll_ctl(dev->epoll_fd, EPOLL_CTL_ADD, dev->main.fd, &idle))
+		return -errno;
+	if (dev->twin.fd >= 0 &&
+	    epoll_ctl(dev->epoll_fd, EPOLL_CTL_ADD, dev->twin.fd, &input))
+		return -errno;
+	if (dev->flags & CLEAT_DEVICE_OWN_LOOP)
+		return 0;
+	return cleat_watch_add(dev->epoll_fd, EPOLLIN, on_watch, dev,
+			       &dev->watch);
+}
+
+void cleat_events_close(struct cleat_device *dev)
+{
+	cleat_watch_remove(dev->watch);
+	dev->watch = NULL;
+	cleat_close(&dev->epoll_fd);
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "client/engine.h"
+
+static size_t out_bytes(struct cleat_stream *stream)
+{
+	return __atomic_load_n(&stream->out_bytes, __ATOMIC_SEQ_CST);
+}
+
+int cleat_outbox_state(struct cleat_device *dev, struct cleat_stream *stream)
+{
+	size_t bytes = out_bytes(stream);
+
+	if (!bytes)
+		return -1;
+	return bytes > CLEAT_OUTBOX_BYTES;
+}
+
+static struct cleat_packet *first_packet(struct cleat_device *dev,
+					 struct cleat_stream *stream)
+{
+	struct cleat_packet *packet;
+
+	pthread_mutex_lock(&dev->lock);
+	packet = stream->out;
+	pthread_mutex_unlock(&dev->lock);
+	return packet;
+}
+
+static void drop_packet(struct cleat_device *dev, struct cleat_stream *stream)
+{
+	struct cleat_packet *packet;
+
+	pthread_mutex_lock(&dev->lock);
+	packet = stream->out;
+	stream->out = packet->next;
+	if (!stream->out)
+		stream->out_tail = &stream->out;
+	__atomic_fetch_sub(&stream->out_bytes, packet->size, __ATOMIC_SEQ_CST);
+	pthread_mutex_unlock(&dev->lock);
+	free(packet);
+}
+
+/* Send side held. Return: 0 with none left, -EAGAIN, or the end. */
+static int flush(struct cleat_device *dev, struct cleat_stream *stream)
+{
+	struct cleat_packet *packet;
+
+	if (!out_bytes(stream))
+		return 0;
+	while ((packet = first_packet(dev, stream))) {
+		struct iovec iov = { packet->data + packet->sent,
+				     packet->size - packet->sent };
+		ssize_t n = cleat_wire_send(stream->fd, &iov, 1, NULL, 0,
+					    MSG_DONTWAIT);
+
+		if (n < 0)
+			return (int)n;
+		packet->sent += (size_t)n;
+		if (packet->sent == packet->size)
+			drop_packet(dev, stream);
+	}
+	return 0;
+}
+
+void cleat_send_waiting(struct cleat_device *dev, struct cleat_stream *stream)
+{
+	/*
+	 * Who queues a reply tries the send side after queueing; who holds the
+	 * send side looks at the queue after letting go. So one of the two
+	 * sends it. The fence keeps the look behind the unlock.
+	 */
+	for (;;) {
+		int err;
+
+		atomic_thread_fence(memory_order_seq_cst);
+		if (!out_bytes(stream) ||
+		    pthread_mutex_trylock(&stream->send_lock))
+			return;
+		err = dev->lost ? -ENOTCONN : flush(dev, stream);
+		pthread_mutex_unlock(&stream->send_lock);
+		if (err == -EAGAIN)
+			return;
+		if (err) {
+			cleat_device_fail(dev, err, "the server is gone");
+			return;
+		}
+	}
+}
+
+void cleat_send_reply(struct cleat_device *dev, struct cleat_stream *stream,
+		      struct cleat_packet *packet)
+{
+	packet->next = NULL;
+	packet->sent = 0;
+	pthread_mutex_lock(&dev->lock);
+	*stream->out_tail = packet;
+	stream->out_tail = &packet->next;
+	__atomic_fetch_add(&stream->out_bytes, packet->size, __ATOMIC_SEQ_CST);
+	pthread_mutex_unlock(&dev->lock);
+	cleat_send_waiting(dev, stream);
+}
+
+static int lock_send(struct cleat_device *dev, uint64_t deadline_ns)
+{
+	pthread_mutex_t *lock = &dev->main.send_lock;
+
+	while (pthread_mutex_trylock(lock)) {
+		uint64_t until_ns;
+		struct timespec until;
+		int err = cleat_must_stop(deadline_ns);
+
+		if (err)
+			return err;
+		if (dev->lost)
+			return -ENOTCONN;
+		until_ns = cleat_now_ns() + CLEAT_TICK_MS * 1000000ull;
+		until.tv_sec = (time_t)(until_ns / 1000000000);
+		until.tv_nsec = (long)(until_ns % 1000000000);
+		if (!pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until))
+			break;
+	}
+	return 0;
+}
+
+/*
+ * No room in the socket. Wait for it while reading: a server that waits for
+ * room itself would otherwise wait for us, and we for it.
+ */
+static int wait_for_room(struct cleat_device *dev, bool begun,
+			 uint64_t deadline_ns)
+{
+	int err = cleat_must_stop(deadline_ns);
+
+	/* What is begun has to be ended, or nobody can send any more. */
+	if (err == -ECANCELED && begun)
+		err = cleat_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
+	if (err && begun)
+		cleat_device_fail(dev, err,
+				  "a request found no room in the socket");
+	if (err)
+		return err;
+	if (dev->lost)
+		return -ENOTCONN;
+	cleat_lead_round(dev, true);
+	return 0;
+}
+
+/* Send side held. */
+static int send_locked(struct cleat_device *dev, struct iovec *iov,
+		       unsigned num, const int *fds, unsigned num_fds,
+		       uint64_t deadline_ns)
+{
+	bool begun = false;
+
+	while (num) {
+		ssize_t n = flush(dev, &dev->main);
+
+		if (!n)
+			n = cleat_wire_send(dev->main.fd, iov, num, fds,
+					    num_fds, MSG_DONTWAIT);
+		if (n > 0) {
+			begun = true;
+			num_fds = 0;
+			__atomic_fetch_add(&dev->stats.bytes_sent, (uint64_t)n,
+					   __ATOMIC_RELAXED);
+			num = cleat_iov_advance(&iov, num, (size_t)n);
+			continue;
+		}
+		if (n == -EAGAIN)
+			n = wait_for_room(dev, begun, deadline_ns);
+		else if (n == -ENOTCONN)
+			cleat_device_fail(dev, (int)n, "the server is gone");
+		else if (begun)
+			cleat_device_fail(dev, (int)n, "sending failed: %s",
+					  strerror((int)-n));
+		if (n)
+			return (int)n;
+	}
+	return 0;
+}
+
+int cleat_send_message(struct cleat_device *dev, const struct iovec *iov,
+		       unsigned num, const int *fds, unsigned num_fds,
+		       uint64_t deadline_ns)
+{
+	struct iovec rest[3];
+	int err;
+
+	memcpy(rest, iov, num * sizeof(rest[0]));
+	err = lock_send(dev, deadline_ns);
+	if (err)
+		return err;
+	err = dev->lost ? -ENOTCONN :
+			  send_locked(dev, rest, num, fds, num_fds,
+				      deadline_ns);
+	pthread_mutex_unlock(&dev->main.send_lock);
+	cleat_send_waiting(dev, &dev->main);
+	return err;
+}
