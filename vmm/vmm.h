@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * cleat-vmm: a virtual machine monitor just large enough to boot stock Linux
+ * with PCI devices that other processes serve.
+ *
+ * The order of the calls, as main.c makes them:
+ *
+ *	cleat_vmm_options_parse		the command line
+ *	cleat_vmm_machine_open		/dev/kvm, the VM, its interrupt chips
+ *	cleat_vmm_ram_create		guest memory, slots, the library's table
+ *	cleat_vmm_boot_load		kernel, initrd, command line, zero page
+ *	cleat_vmm_acpi_build		the tables the kernel looks for
+ *	cleat_vmm_serial_init, _power_init, _pci_init
+ *					devices of our own, on the bus
+ *	cleat_vmm_devices_open		the devices of other processes
+ *	cleat_vmm_vcpu_create		one per CPU, then
+ *	cleat_vmm_vcpu_start		from here on the guest runs
+ *	cleat_vmm_console_run		the main thread stays here until ...
+ *	cleat_vmm_stop			... somebody says how it ends
+ *	cleat_vmm_vcpu_join, then everything backwards
+ *
+ * Set-up functions return 0 or a negative errno and have said why on standard
+ * error, in one line, before they return.
+ */
+#ifndef CLEAT_VMM_H
+#define CLEAT_VMM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <asm/bootparam.h>
+#include <linux/kvm.h>
+
+#include <cleat/cleat.h>
+
+#define MiB (UINT64_C(1) << 20)
+#define GiB (UINT64_C(1) << 30)
+
+/*
+ * The guest's memory map. RAM below LOW_RAM_END is one range without the
+ * customary holes: servers that want 2 MiB pages cannot use a range that is
+ * cut at 640 KiB. docs/vmm.md has it as a table.
+ */
+#define GUEST_GDT 0x500ull
+#define GUEST_ZERO_PAGE 0x7000ull
+#define GUEST_PAGE_TABLES 0x9000ull /* PML4, PDPT, four directories */
+#define GUEST_STACK 0x10000ull /* grows down */
+#define GUEST_COMMAND_LINE 0x20000ull
+#define COMMAND_LINE_MAX 0x10000ull
+#define EBDA_START 0x9fc00ull
+#define ACPI_START 0xe0000ull /* where kernels look for the RSDP */
+#define ACPI_SIZE 0x20000ull
+#define HIGH_MEMORY 0x100000ull
+#define LOW_RAM_END (3 * GiB)
+#define WINDOW32_START (3 * GiB)
+#define WINDOW32_END 0xfc000000ull
+#define ECAM_START 0xfc000000ull /* bus 0 only */
+#define ECAM_SIZE 0x100000ull
+#define IOAPIC_START 0xfec00000ull
+#define LAPIC_START 0xfee00000ull
+#define KVM_IDENTITY_MAP 0xfffbc000ull
+#define KVM_TSS 0xfffbd000ull
+#define HIGH_RAM_START (4 * GiB)
+
+/* Ports. */
+#define PORT_COM1 0x3f8
+#define PORT_PM1_EVENT 0x600
+#define PORT_PM1_CONTROL 0x604
+#define PORT_PCI_ADDRESS 0xcf8
+#define PORT_RESET 0xcf9
+#define PORT_PCI_DATA 0xcfc
+#define PORT_WINDOW_START 0x1000
+#define PORT_WINDOW_END 0x10000
+
+/* Memory slots of KVM: RAM's two, then the library's. */
+#define SLOT_LIBRARY 2
+#define SLOTS_LIBRARY 1024
+
+/* Interrupts: ISA's below 16, one per INTx pin, then the library's own. */
+#define IRQ_COM1 4
+#define IRQ_SCI 9
+#define GSI_INTX 16
+#define IOAPIC_PINS 24
+#define GSI_LIBRARY 24
+#define GSIS_LIBRARY 4000 /* of x86's 4096, our own routes counted twice */
+
+#define ACPI_SLEEP_TYPE_OFF 5
+#define ACPI_RESET_VALUE 0x06
+
+#define DEVICES_MAX 31 /* slots 1 to 31 of bus 0 */
+#define CPUS_MAX 64
+
+/* How a run ends; also the exit status of the program. */
+enum outcome {
+	OUTCOME_RUNNING = -1,
+	OUTCOME_POWER_OFF = 0,
+	OUTCOME_ERROR = 1,
+	OUTCOME_USAGE = 2,
+	OUTCOME_RESET = 3,
+	OUTCOME_TRIPLE_FAULT = 4,
+	OUTCOME_STOPPED = 5,
+};
+
+struct vm;
+
+/* ---- options.c: the command line ---------------------------------------- */
+
+struct options {
+	const char *kernel;
+	const char *initrd;
+	const char *append;
+	const char *stats;
+	const char *devices[DEVICES_MAX];
+	unsigned device_count;
+	uint64_t memory; /* bytes */
+	unsigned cpus;
+	bool hugetlb;
+};
+
+/*
+ * Return: -1 to go on, or the exit status to end with (after --help,
+ * --version or a mistake, which has been explained).
+ */
+int cleat_vmm_options_parse(int argc, char **argv, struct options *ret);
+
+/* ---- say.c: one line on standard error ---------------------------------- */
+
+/* Return: @code, so that "return cleat_vmm_fail(-EINVAL, ...)" reads well. */
+int cleat_vmm_fail(int code, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+void cleat_vmm_say(const char *format, ...)
+	__attribute__((format(printf, 1, 2)));
+/* Lines end in CR LF while the terminal is in raw mode. */
+void cleat_vmm_say_raw(bool raw);
+
+/* ---- machine.c: the VM and what KVM keeps for it ------------------------ */
+
+struct machine {
+	int kvm;
+	int vm;
+	unsigned address_bits; /* guest-physical, as CPUID tells the guest */
+	uint64_t window64_start; /* PCI memory above 4 GiB */
+	uint64_t window64_size;
+	struct kvm_cpuid2 *cpuid;
+	struct kvm_irq_routing *routes;
+};
+
+int cleat_vmm_machine_open(struct machine *machine);
+void cleat_vmm_machine_close(struct machine *machine);
+/* Sets the level of an interrupt line. Context: any thread. */
+void cleat_vmm_machine_irq(struct machine *machine, unsigned gsi, bool level);
+
+/* ---- ram.c: guest memory ------------------------------------------------ */
+
+struct ram {
+	struct cleat_memory *memory; /* what devices are shown */
+	int fd;
+	uint8_t *host;
+	uint64_t size;
+	uint64_t low; /* bytes at guest address 0 */
+	uint64_t high; /* bytes at HIGH_RAM_START */
+};
+
+int cleat_vmm_ram_create(struct ram *ram, const struct machine *machine,
+			 const struct options *options);
+void cleat_vmm_ram_destroy(struct ram *ram);
+
+/* ---- boot.c: the 64-bit boot protocol of Linux -------------------------- */
+
+/* What is needed of a bzImage, all of it checked. */
+struct bzimage {
+	uint64_t payload; /* file offset of the protected-mode part */
+	uint64_t length; /* of it, in bytes */
+	uint64_t need; /* bytes of memory from the load address on */
+	uint64_t preferred; /* load address */
+	uint64_t align; /* of any other load address; 0: must be preferred */
+	uint64_t initrd_max; /* highest address of the initrd's last byte */
+	uint64_t command_line_max; /* without the NUL */
+	struct setup_header header; /* goes into the zero page */
+};
+
+struct boot {
+	uint64_t entry; /* first instruction, in long mode */
+};
+
+/* Where the setup header lies in the file and in the zero page. */
+#define BZIMAGE_HEADER 0x1f1
+/* Enough of a file's start for cleat_vmm_bzimage_parse(). */
+#define BZIMAGE_HEAD 1024
+
+/*
+ * @head:      the first @head_size bytes of the file
+ * @file_size: of the whole file
+ *
+ * Return: 0, or -ENOEXEC with *@ret_why set to a sentence.
+ */
+int cleat_vmm_bzimage_parse(const uint8_t *head, size_t head_size,
+			    uint64_t file_size, struct bzimage *ret,
+			    const char **ret_why);
+/*
+ * Chooses the load address in @low bytes of RAM that start at 0.
+ *
+ * Return: 0, or -ENOMEM.
+ */
+int cleat_vmm_bzimage_place(const struct bzimage *image, uint64_t low,
+			    uint64_t *ret_address);
+int cleat_vmm_boot_load(struct boot *boot, const struct ram *ram,
+			const struct options *options);
+
+/* ---- acpi.c, aml.c: what firmware would tell the kernel ----------------- */
+
+struct acpi_config {
+	unsigned cpus;
+	uint64_t window64_start;
+	uint64_t window64_size;
+};
+
+/*
+ * Fills @area, which the guest sees at ACPI_START, with the RSDP at its
+ * start.
+ *
+ * Return: bytes used, or -ENOSPC.
+ */
+int cleat_vmm_acpi_build(uint8_t *area, size_t size,
+			 const struct acpi_config *config);
+
+/* A byte buffer that AML is written to; a write that does not fit is noted. */
+struct aml {
+	uint8_t *data;
+	size_t size;
+	size_t used;
+	bool overflow;
+};
+
+/* Writes the body of the DSDT. */
+void cleat_vmm_aml_dsdt(struct aml *aml, const struct acpi_config *config);
+
+/* ---- bus.c: our own devices by address ---------------------------------- */
+
+#define BUS_ENTRIES_MAX 16
+
+typedef void bus_handler(void *device, uint64_t offset, void *data,
+			 unsigned length, bool is_write);
+
+struct bus_entry {
+	enum cleat_space space;
+	uint64_t base;
+	uint64_t size;
+	bus_handler *handler;
+	void *device;
+};
+
+/* Filled before the first vCPU starts and not changed after: no lock. */
+struct bus {
+	struct bus_entry entries[BUS_ENTRIES_MAX];
+	unsigned count;
+};
+
+void cleat_vmm_bus_add(struct bus *bus, enum cleat_space space, uint64_t base,
+		       uint64_t size, bus_handler *handler, void *device);
+/* Return: whether the access belongs to a device of ours and was made. */
+bool cleat_vmm_bus_access(const struct bus *bus, enum cleat_space space,
+			  uint64_t address, void *data, unsigned length,
+			  bool is_write);
+
+/* ---- serial.c: a 16550A on COM1 ----------------------------------------- */
+
+#define SERIAL_QUEUE 1024
+
+struct serial {
+	pthread_mutex_t lock;
+	struct vm *vm;
+	int out;
+	uint8_t ier, lcr, mcr, fcr, scratch;
+	uint16_t divisor;
+	bool thre; /* transmitter-empty interrupt pending */
+	bool line; /* level of the interrupt line */
+	bool full; /* input was refused, wake the main thread when empty */
+	uint8_t queue[SERIAL_QUEUE]; /* received, not yet read */
+	size_t head;
+	size_t count;
+	uint8_t sending[8]; /* of the access that is being made */
+	size_t sent;
+};
+
+void cleat_vmm_serial_init(struct serial *serial, struct vm *vm, int out);
+/* Return: how many of @length bytes were taken; the rest come again later. */
+size_t cleat_vmm_serial_input(struct serial *serial, const uint8_t *data,
+			      size_t length);
+
+/* ---- power.c: sleep, power-off and reset -------------------------------- */
+
+struct power {
+	struct vm *vm;
+	atomic_uint enable; /* PM1 event enable */
+	atomic_uint sleep_type;
+};
+
+void cleat_vmm_power_init(struct power *power, struct vm *vm);
+
+/* ---- pci.c: the PCI host ------------------------------------------------ */
+
+struct pci_host {
+	struct vm *vm;
+	atomic_uint address; /* what was written to 0xcf8 */
+	struct cleat_pci *functions[DEVICES_MAX + 1]; /* by slot; 0 is ours */
+};
+
+void cleat_vmm_pci_init(struct pci_host *host, struct vm *vm);
+/* The GSI of a slot's INTx pin, 0 for INTA; what the DSDT's _PRT says too. */
+unsigned cleat_vmm_pci_gsi(unsigned slot, unsigned pin);
+
+/* ---- devices.c: functions that other processes serve -------------------- */
+
+struct device {
+	const char *path;
+	struct cleat_device *device;
+	struct cleat_pci *pci;
+	bool lost; /* and said so */
+};
+
+struct devices {
+	struct cleat_kvm *kvm;
+	struct cleat_mmio *mmio;
+	struct device device[DEVICES_MAX];
+	unsigned count;
+};
+
+int cleat_vmm_devices_open(struct devices *devices, struct vm *vm);
+void cleat_vmm_devices_close(struct devices *devices);
+
+/* ---- cpu.c: the state a vCPU starts in ---------------------------------- */
+
+/* Return: 0 or -errno of the ioctl, which *@ret_what then names. */
+int cleat_vmm_cpu_setup(int vcpu, const struct machine *machine, unsigned id,
+			unsigned count, const struct boot *boot,
+			const char **ret_what);
+/* The segments that the registers point to, and the page tables. */
+void cleat_vmm_cpu_tables(const struct ram *ram);
+
+/* ---- vcpu.c: one thread each, around KVM_RUN ---------------------------- */
+
+#define EXIT_REASONS 64
+
+struct vcpu {
+	struct vm *vm;
+	unsigned id;
+	int fd;
+	struct cleat_cancel *cancel;
+	struct kvm_run *run;
+	size_t run_size;
+	pthread_t thread;
+	bool started;
+	atomic_bool ended;
+	uint64_t returns[EXIT_REASONS]; /* of KVM_RUN, by reason */
+	uint64_t interrupted; /* of KVM_RUN, by a signal */
+	uint64_t faults;
+};
+
+int cleat_vmm_vcpu_create(struct vcpu *vcpu, struct vm *vm, unsigned id);
+int cleat_vmm_vcpu_start(struct vcpu *vcpu);
+/* Makes every vCPU leave KVM_RUN and the library, and waits for its thread. */
+void cleat_vmm_vcpu_join(struct vm *vm);
+void cleat_vmm_vcpu_destroy(struct vcpu *vcpu);
+
+/* ---- console.c: standard input and output, and waiting for the end ------ */
+
+/* Blocks the signals that end us, before any thread is started. */
+int cleat_vmm_console_open(struct vm *vm);
+/* Return: when the run has an outcome. */
+void cleat_vmm_console_run(struct vm *vm);
+/* Restores the terminal. */
+void cleat_vmm_console_close(struct vm *vm);
+
+/* ---- stats.c: --stats --------------------------------------------------- */
+
+int cleat_vmm_stats_write(struct vm *vm, const char *path);
+
+/* ---- main.c ------------------------------------------------------------- */
+
+struct vm {
+	struct options options;
+	struct machine machine;
+	struct ram ram;
+	struct boot boot;
+	struct bus bus;
+	struct serial serial;
+	struct power power;
+	struct pci_host pci;
+	struct devices devices;
+	struct vcpu vcpus[CPUS_MAX];
+	unsigned vcpu_count;
+	atomic_int outcome; /* enum outcome */
+	int wake; /* eventfd that the main thread listens on */
+	int signals; /* signalfd */
+	bool raw; /* terminal settings are to be restored */
+};
+
+/* ---- stop.c: how a run ends --------------------------------------------- */
+
+/*
+ * Ends the run; the first to say how is right. Context: any thread, does not
+ * sleep.
+ */
+void cleat_vmm_stop(struct vm *vm, enum outcome outcome);
+bool cleat_vmm_stopping(struct vm *vm);
+/* Makes the main thread look around. */
+void cleat_vmm_wake(struct vm *vm);
+
+#endif
