@@ -2,6 +2,7 @@
 #ifndef CLEAT_KVM_H
 #define CLEAT_KVM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <cleat/api.h>
@@ -30,10 +31,15 @@ struct cleat_kvm;
  *               table is set (KVM sets it whole); copied. NULL and no
  *               @commit_routes: no irqfd for MSI.
  * @commit_routes: instead of @base_routes: the VMM sets the table itself, with
- *               these entries of the library's added. Return: 0 or -errno.
+ *               these entries of the library's added (and none that earlier
+ *               calls added). Called under a lock of the operations': it may
+ *               wait for nobody who might be inside the library. Return: 0 or
+ *               -errno; on an error the table must be as it was.
  * @intx_gsi:    as in struct cleat_vm_ops; NULL: no INTx
  * @log:         as in struct cleat_vm_ops
- * @opaque:      handed to @commit_routes, @intx_gsi and @log
+ * @opaque:      handed to @commit_routes, @intx_gsi, @log and @line_set
+ * @line_set:    for a VMM with an IOAPIC or PIC of its own: as in struct
+ *               cleat_vm_ops. NULL: KVM's, where they are in the kernel.
  */
 struct cleat_kvm_config {
 	uint32_t size;
@@ -48,11 +54,13 @@ struct cleat_kvm_config {
 			uint32_t *ret_gsi);
 	void (*log)(void *opaque, const char *text);
 	void *opaque;
+	int (*line_set)(void *opaque, uint32_t gsi, bool level);
 };
 
 /**
  * cleat_kvm_create() - make operations for a VM
- * @vm_fd:   the VM's descriptor; duplicated, the caller keeps his
+ * @vm_fd:   the VM's descriptor; duplicated, the caller keeps his. Its
+ *           interrupt controllers, if it is to have any, are made already.
  * @config:  what the library may use
  * @ret_kvm: written on success
  * @reterr:  why it failed; may be NULL
@@ -62,7 +70,8 @@ struct cleat_kvm_config {
  *
  * Context: control. Does not sleep.
  * Return: 0, -EINVAL (a size, a range of slots or GSIs that the kernel does not
- * have, @vm_fd is no VM), -ENOMEM.
+ * have, a base route of a GSI that is the library's, @vm_fd is no VM), -ENOMEM,
+ * -EMFILE.
  * Ownership: the caller's; cleat_kvm_destroy() after the last object that uses
  * the operations.
  */
@@ -71,8 +80,11 @@ CLEAT_API int cleat_kvm_create(int vm_fd, const struct cleat_kvm_config *config,
 			       struct cleat_error *reterr);
 
 /**
- * cleat_kvm_destroy() - free it; slots, routes and irqfds left are taken away
+ * cleat_kvm_destroy() - free it; what was not taken away is taken away
  * @kvm: may be NULL
+ *
+ * Slots, ioeventfds, irqfds and routes; of those with an eventfd that is closed
+ * already, KVM keeps them until the last process has closed it.
  *
  * Context: control. Sleeps.
  * Return: NULL.

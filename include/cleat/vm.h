@@ -65,12 +65,19 @@ struct cleat_ioeventfd {
  * @gsi_free:  give it back, its route with it (takes effect at the commit).
  * @msi_route: what the GSI sends; takes effect at the commit.
  * @routes_begin, @routes_commit: around any number of @msi_route and @gsi_free;
- *             pairs may be nested by different threads; the outermost commit
- *             writes the table once. Return of commit: 0 or -errno.
+ *             pairs nest within a thread, whose outermost commit writes the
+ *             table once, if anything has changed. When it returns 0 its
+ *             thread's routes are in effect, whatever other threads have begun.
+ *             On failure those routes are in effect that can be; a GSI whose
+ *             new route was refused keeps the one before, and its next
+ *             @msi_route and commit alone tell which that was.
  * @irqfd_add: let the eventfd @fd raise @gsi; @resample_fd is -1 or an eventfd
- *             written when the guest ends the interrupt. -EOPNOTSUPP where
- *             resampling is not there.
- * @irqfd_remove: and no longer; when it returns nothing more is injected.
+ *             written when the guest ends the interrupt. A route of the GSI's
+ *             that is not in effect yet is put into effect first, and what @fd
+ *             holds already is delivered. -EOPNOTSUPP where resampling is not
+ *             there. Both are borrowed, and must stay open until the removal.
+ * @irqfd_remove: and no longer; when it returns nothing more is injected, and
+ *             what comes now stays in @fd.
  * @msi_signal: inject a message once.
  * @intx_gsi:  the GSI that the pin (0 to 3 for INTA to INTD) of the function
  *             @requester is routed to. NULL: no INTx by irqfd.
