@@ -50,43 +50,16 @@ struct cleat_memory *cleat_memory_unref(struct cleat_memory *memory)
 	/* After this no handler runs, and none has: no copy is under way. */
 	cleat_dma_release_all(memory);
 	free_ranges(memory->ranges);
-	free_ranges(memory->leftovers);
 	return free_memory(memory);
 }
 
-/* Out of the table, and waited for; nobody finds it any more. */
 static void retire(struct cleat_memory *memory, struct cleat_dma_range *range)
 {
-	int err = cleat_table_remove(memory->table, range->guest,
-				     range->length);
-
-	/*
-	 * Readers find the range through older snapshots until the grace period
-	 * is over; only the reference count tells them that it is dead, and the
-	 * count is in the range.
-	 */
-	cleat_dma_range_kill(memory, range);
-	if (err) {
-		range->next = memory->leftovers;
-		memory->leftovers = range;
-		return;
-	}
+	cleat_table_remove(memory->table, range->guest, range->length);
+	/* Nobody finds it after this; then those who had found it are done. */
 	cleat_synchronize();
+	cleat_dma_range_kill(memory, range);
 	cleat_dma_range_free(range);
-}
-
-static void retire_leftovers(struct cleat_memory *memory)
-{
-	struct cleat_dma_range *range;
-
-	while ((range = memory->leftovers)) {
-		if (cleat_table_remove(memory->table, range->guest,
-				       range->length))
-			return;
-		memory->leftovers = range->next;
-		cleat_synchronize();
-		cleat_dma_range_free(range);
-	}
 }
 
 static int check_devices(struct cleat_memory *memory,
@@ -110,10 +83,8 @@ static int publish(struct cleat_memory *memory, struct cleat_dma_range *range)
 		.length = range->length,
 		.entry = range,
 	};
-	int err;
+	int err = check_devices(memory, range);
 
-	retire_leftovers(memory);
-	err = check_devices(memory, range);
 	if (!err)
 		err = cleat_table_add(memory->table, &entry);
 	if (err) {
@@ -171,7 +142,6 @@ int cleat_memory_remove(struct cleat_memory *memory, uint64_t guest,
 		/* Served until the last server has let go of it. */
 		err = cleat_dma_unmap_everywhere(memory, range);
 		retire(memory, range);
-		retire_leftovers(memory);
 	}
 	pthread_mutex_unlock(&memory->lock);
 	return err;

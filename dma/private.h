@@ -50,15 +50,12 @@ struct cleat_dma_attachment {
  * struct cleat_memory - see <cleat/memory.h>
  * @lock:       serialises control calls; held while servers are waited for
  * @ranges:     in no order
- * @leftovers:  dead ranges that could not be taken out of the table, for want
- *              of memory; taken out by the next call that can
  * @idle_lock:  guards every range's @dead
  */
 struct cleat_memory {
 	pthread_mutex_t lock;
 	struct cleat_table *table;
 	struct cleat_dma_range *ranges;
-	struct cleat_dma_range *leftovers;
 	unsigned num_ranges;
 	struct cleat_dma_attachment *attachments;
 	pthread_mutex_t idle_lock;
