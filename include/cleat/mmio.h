@@ -45,6 +45,12 @@ enum cleat_way {
 
 /**
  * struct cleat_kick - one eventfd of a segment
+ *
+ * With IOEVENTFD, a write kicks that begins where the segment does. When
+ * several match, the one with a value goes before the one with a length, and
+ * that before the one without; KVM has no two for the same write, so that the
+ * wide ones beside narrow ones are kicked by the vCPU thread.
+ *
  * @length:    bytes of a write that kicks; 0: any
  * @match:     only writes of @datamatch
  * @datamatch: the value, with @match
@@ -65,7 +71,8 @@ struct cleat_kick {
  * @write_way: how stores travel
  * @other_way: with write_way IOEVENTFD: how a store that matches no kick does
  * @installed: where a way needs the VM (a slot, an ioeventfd): it is in place.
- *             While it is not, the same is done by the vCPU thread.
+ *             While it is not, the same is done by the vCPU thread, or by
+ *             message if the pages behind MAP can go away (no F_SEAL_SHRINK).
  * @fd:        file behind MAP and SHADOW; borrowed, -1 otherwise
  * @fd_offset: where in the file
  * @kicks:     with IOEVENTFD and SHADOW; borrowed
