@@ -19,17 +19,6 @@ static int lost_code(const struct cleat_device *dev)
 	return dev->why.code == -ESHUTDOWN ? -ESHUTDOWN : -ENOTCONN;
 }
 
-/*
- * Input on an idle connection is for the events context; from the first
- * request on it is for the threads that wait.
- */
-static void arm_if_idle(struct cleat_device *dev)
-{
-	if (dev->serves && !dev->leader && !dev->sleepers &&
-	    dev->twin.fd < 0 && !dev->lost)
-		cleat_events_arm(dev, true);
-}
-
 static void leave(struct cleat_device *dev)
 {
 	if (--dev->inside == 0)
@@ -174,7 +163,7 @@ static int start_posted(struct cleat_device *dev, struct cleat_call *call)
 	pthread_mutex_lock(&dev->lock);
 	if (!err)
 		dev->stats.posted++;
-	arm_if_idle(dev);
+	cleat_events_arm(dev);
 	leave(dev);
 	pthread_mutex_unlock(&dev->lock);
 	return err;
@@ -202,7 +191,7 @@ static int start_replied(struct cleat_device *dev, struct cleat_call *call)
 		cleat_slot_release(dev, slot);
 		call->slot = NULL;
 		cleat_pass_lead(dev);
-		arm_if_idle(dev);
+		cleat_events_arm(dev);
 	}
 	leave(dev);
 	pthread_mutex_unlock(&dev->lock);
@@ -227,7 +216,7 @@ int cleat_call_start(struct cleat_device *dev, struct cleat_call *call)
 		return err;
 	}
 	dev->inside++;
-	cleat_events_arm(dev, false);
+	cleat_events_disarm(dev);
 	if (!posted)
 		err = wait_for_slot(dev, call->deadline_ns, &call->slot);
 	if (err) {
@@ -320,7 +309,7 @@ int cleat_call_finish(struct cleat_device *dev, struct cleat_call *call)
 		err = stop ? stop : take_result(dev, slot, &body);
 	}
 	cleat_pass_lead(dev);
-	arm_if_idle(dev);
+	cleat_events_arm(dev);
 	pthread_mutex_unlock(&dev->lock);
 	if (body)
 		copy_body(call, body);

@@ -243,7 +243,6 @@ void cleat_device_serve(struct cleat_device *dev, uint16_t command,
 	pthread_mutex_unlock(&dev->serve_lock);
 	pthread_mutex_lock(&dev->lock);
 	dev->serves = serves;
-	if (!dev->leader && !dev->sleepers && dev->twin.fd < 0 && !dev->lost)
-		cleat_events_arm(dev, serves);
+	cleat_events_arm(dev);
 	pthread_mutex_unlock(&dev->lock);
 }

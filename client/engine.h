@@ -156,7 +156,7 @@ struct cleat_device {
 	pthread_mutex_t lock;
 	pthread_cond_t left; /* with @inside */
 	bool leader;
-	bool armed; /* the epoll fd tells of input on the main socket */
+	uint32_t interest; /* what the epoll fd tells of the main socket */
 	bool serves; /* a handler is registered */
 	atomic_bool lost;
 	bool told; /* of the loss: the hooks and the caller */
@@ -257,8 +257,13 @@ void cleat_lead_round(struct cleat_device *dev, bool for_room);
 /* events.c: what runs in the events context */
 int cleat_events_open(struct cleat_device *dev);
 void cleat_events_close(struct cleat_device *dev);
-/* Conn lock held: tell the epoll fd whether input is anybody's to read. */
-void cleat_events_arm(struct cleat_device *dev, bool arm);
+/*
+ * Conn lock held. Arm when the last waiter leaves: what is left to do on the
+ * main socket is then the events context's. Disarm when a thread begins to use
+ * it.
+ */
+void cleat_events_arm(struct cleat_device *dev);
+void cleat_events_disarm(struct cleat_device *dev);
 int cleat_events_run(struct cleat_device *dev);
 /* Let cleat_events_run() be called soon, though nothing came. */
 void cleat_events_poke(struct cleat_device *dev);

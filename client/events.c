@@ -21,26 +21,39 @@ static void set_interest(struct cleat_device *dev, int fd, uint32_t events)
 	epoll_ctl(dev->epoll_fd, EPOLL_CTL_MOD, fd, &event);
 }
 
-void cleat_events_arm(struct cleat_device *dev, bool arm)
-{
-	if (dev->armed == arm || dev->epoll_fd < 0)
-		return;
-	dev->armed = arm;
-	set_interest(dev, dev->main.fd, arm ? EPOLLIN : 0);
-}
-
-/* Replies of ours that found no room need a look when there is some. */
-static uint32_t outbox_interest(struct cleat_device *dev,
-				struct cleat_stream *stream)
+/* What there is to wait for: replies of ours that found no room, then input. */
+static uint32_t interest_in(struct cleat_device *dev,
+			    struct cleat_stream *stream, uint32_t input)
 {
 	switch (cleat_outbox_state(dev, stream)) {
 	case -1:
-		return EPOLLIN;
+		return input;
 	case 0:
-		return EPOLLIN | EPOLLOUT;
+		return input | EPOLLOUT;
 	default:
 		return EPOLLOUT;
 	}
+}
+
+static void set_main_interest(struct cleat_device *dev, uint32_t events)
+{
+	if (dev->interest == events || dev->epoll_fd < 0)
+		return;
+	dev->interest = events;
+	set_interest(dev, dev->main.fd, events);
+}
+
+void cleat_events_arm(struct cleat_device *dev)
+{
+	uint32_t input = dev->serves && dev->twin.fd < 0 ? EPOLLIN : 0;
+
+	if (!dev->leader && !dev->sleepers && !dev->lost)
+		set_main_interest(dev, interest_in(dev, &dev->main, input));
+}
+
+void cleat_events_disarm(struct cleat_device *dev)
+{
+	set_main_interest(dev, 0);
 }
 
 static void receive_all(struct cleat_device *dev, struct cleat_stream *stream)
@@ -59,7 +72,8 @@ static void run_twin(struct cleat_device *dev)
 	if (dev->twin.fd < 0)
 		return;
 	receive_all(dev, &dev->twin);
-	set_interest(dev, dev->twin.fd, outbox_interest(dev, &dev->twin));
+	set_interest(dev, dev->twin.fd,
+		     interest_in(dev, &dev->twin, EPOLLIN));
 }
 
 static void run_main(struct cleat_device *dev)
@@ -67,7 +81,7 @@ static void run_main(struct cleat_device *dev)
 	pthread_mutex_lock(&dev->lock);
 	if (dev->leader || dev->lost) {
 		/* The leader reads; who is last to leave arms again. */
-		cleat_events_arm(dev, false);
+		cleat_events_disarm(dev);
 		pthread_mutex_unlock(&dev->lock);
 		return;
 	}
@@ -79,11 +93,7 @@ static void run_main(struct cleat_device *dev)
 	pthread_mutex_lock(&dev->lock);
 	dev->leader = false;
 	cleat_pass_lead(dev);
-	if (dev->serves && dev->twin.fd < 0 && !dev->sleepers) {
-		dev->armed = true;
-		set_interest(dev, dev->main.fd,
-			     outbox_interest(dev, &dev->main));
-	}
+	cleat_events_arm(dev);
 	pthread_mutex_unlock(&dev->lock);
 }
 
