@@ -28,7 +28,7 @@ static void leave(struct cleat_device *dev)
 /* Replies of ours wait for room: wait for that too. */
 static int receive_pressed(struct cleat_device *dev, struct cleat_slot *self)
 {
-	struct pollfd pfd = { .fd = dev->main.fd, .events = POLLOUT };
+	struct pollfd pfd = {.fd = dev->main.fd, .events = POLLOUT};
 
 	if (cleat_outbox_state(dev, &dev->main) == 0)
 		pfd.events |= POLLIN;
@@ -75,14 +75,14 @@ static void follow(struct cleat_device *dev, struct cleat_slot *slot)
 	atomic_store(&slot->word, 0);
 	cleat_sleepers_add(dev, slot);
 	pthread_mutex_unlock(&dev->lock);
-	cleat_futex_sleep(&slot->word, deadline_ns);
+	cleat_futex_sleep(&slot->word, 0, deadline_ns);
 	pthread_mutex_lock(&dev->lock);
 	cleat_sleepers_remove(dev, slot);
 }
 
 void cleat_lead_round(struct cleat_device *dev, bool for_room)
 {
-	struct pollfd pfd = { .fd = dev->main.fd };
+	struct pollfd pfd = {.fd = dev->main.fd};
 	bool mine;
 
 	pthread_mutex_lock(&dev->lock);
@@ -142,14 +142,13 @@ static int send_call(struct cleat_device *dev, const struct cleat_call *call,
 		.command = call->command,
 		.size = (uint32_t)(sizeof(header) + call->head_size +
 				   call->data_size),
-		.flags = call->flags & CLEAT_CALL_POSTED ?
-				 CLEAT_HEADER_NO_REPLY :
-				 0,
+		.flags = call->flags & CLEAT_CALL_POSTED ? CLEAT_HEADER_NO_REPLY
+							 : 0,
 	};
 	struct iovec iov[3] = {
-		{ &header, sizeof(header) },
-		{ (void *)call->head, call->head_size },
-		{ (void *)call->data, call->data_size },
+		{&header, sizeof(header)},
+		{(void *)call->head, call->head_size},
+		{(void *)call->data, call->data_size},
 	};
 
 	return cleat_send_message(dev, iov, call->data_size ? 3 : 2, call->fds,
@@ -281,8 +280,8 @@ static void copy_body(struct cleat_call *call, const uint8_t *body)
 static int take_result(struct cleat_device *dev, struct cleat_slot *slot,
 		       uint8_t **ret_body)
 {
-	int err = slot->state == CLEAT_SLOT_DONE ? slot->result :
-						   lost_code(dev);
+	int err =
+		slot->state == CLEAT_SLOT_DONE ? slot->result : lost_code(dev);
 
 	*ret_body = slot->body;
 	slot->body = NULL;
@@ -315,10 +314,11 @@ int cleat_call_finish(struct cleat_device *dev, struct cleat_call *call)
 		copy_body(call, body);
 	free(body);
 	if (stop && (call->flags & CLEAT_CALL_STATE))
-		cleat_device_fail(dev, stop, "%s was %s: its outcome is unknown",
+		cleat_device_fail(dev, stop,
+				  "%s was %s: its outcome is unknown",
 				  cleat_command_name(call->command),
-				  stop == -ETIMEDOUT ? "not answered in time" :
-						       "cancelled");
+				  stop == -ETIMEDOUT ? "not answered in time"
+						     : "cancelled");
 	return err;
 }
 

@@ -66,8 +66,8 @@ void cleat_cancel_park(struct cleat_cancel *cancel, struct cleat_parked *parked)
 
 bool cleat_cancel_is_set(struct cleat_cancel *cancel)
 {
-	return cancel && atomic_load_explicit(&cancel->set,
-					      memory_order_acquire);
+	return cancel &&
+	       atomic_load_explicit(&cancel->set, memory_order_acquire);
 }
 
 void cleat_cancel_set(struct cleat_cancel *cancel)
@@ -98,7 +98,8 @@ static void publish_word(struct cleat_cancel *cancel, _Atomic uint32_t *word)
 	pthread_mutex_unlock(&cancel->lock);
 }
 
-void cleat_futex_sleep(_Atomic uint32_t *word, uint64_t deadline_ns)
+void cleat_futex_sleep(_Atomic uint32_t *word, uint32_t value,
+		       uint64_t deadline_ns)
 {
 	struct timespec until = {
 		.tv_sec = (time_t)(deadline_ns / 1000000000),
@@ -109,8 +110,8 @@ void cleat_futex_sleep(_Atomic uint32_t *word, uint64_t deadline_ns)
 	if (cancel)
 		publish_word(cancel, word);
 	if (!cleat_cancel_is_set(cancel))
-		syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, 0, &until,
-			NULL, FUTEX_BITSET_MATCH_ANY);
+		syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value,
+			&until, NULL, FUTEX_BITSET_MATCH_ANY);
 	if (cancel)
 		publish_word(cancel, NULL);
 }

@@ -43,7 +43,7 @@ static int impossible(struct cleat_error *reterr, const char *what)
 
 static int get_info(struct cleat_device *dev, struct cleat_error *reterr)
 {
-	struct cleat_wire_device_info info = { .argsz = sizeof(info) }, reply;
+	struct cleat_wire_device_info info = {.argsz = sizeof(info)}, reply;
 	struct cleat_call call = {
 		.command = VFIO_USER_DEVICE_GET_INFO,
 		.deadline_class = CLEAT_CALL_CONTROL,
@@ -269,9 +269,9 @@ static int finish_irq(struct cleat_device *dev, struct irq_ask *ask, int err,
 	if (err)
 		return err;
 	if (reply)
-		return cleat_device_is_lost(dev) || !is_answer(reply) ?
-			       explain(dev, reply, reterr) :
-			       0;
+		return cleat_device_is_lost(dev) || !is_answer(reply)
+			       ? explain(dev, reply, reterr)
+			       : 0;
 	if (ask->reply.index != ask->head.index)
 		return impossible(reterr, "it described another interrupt");
 	if (ask->reply.count > MAX_VECTORS)

@@ -21,7 +21,6 @@ static void init_stream(struct cleat_stream *stream)
 {
 	stream->fd = -1;
 	stream->out_tail = &stream->out;
-	pthread_mutex_init(&stream->send_lock, NULL);
 }
 
 static struct cleat_device *
@@ -61,8 +60,6 @@ static void free_device(struct cleat_device *dev)
 	for (unsigned i = 0; i < sizeof(dev->chunks) / sizeof(dev->chunks[0]);
 	     i++)
 		free(dev->chunks[i]);
-	pthread_mutex_destroy(&dev->main.send_lock);
-	pthread_mutex_destroy(&dev->twin.send_lock);
 	pthread_mutex_destroy(&dev->lock);
 	pthread_cond_destroy(&dev->left);
 	pthread_mutex_destroy(&dev->serve_lock);
@@ -182,8 +179,8 @@ static int open_device(struct cleat_device *dev,
 	err = cleat_events_open(dev);
 	return err ? cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, err,
 				"cannot watch the connection: %s",
-				strerror(-err)) :
-		     0;
+				strerror(-err))
+		   : 0;
 }
 
 int cleat_device_open(const struct cleat_device_config *config,
@@ -191,7 +188,7 @@ int cleat_device_open(const struct cleat_device_config *config,
 		      struct cleat_error *reterr)
 {
 	const uint32_t known = CLEAT_DEVICE_OWN_LOOP | CLEAT_DEVICE_NO_TWIN;
-	struct cleat_error why = { 0 };
+	struct cleat_error why = {0};
 	struct cleat_device *dev;
 	int err;
 
@@ -210,8 +207,8 @@ int cleat_device_open(const struct cleat_device_config *config,
 	}
 	/* A server that closes in the handshake: say reset, not "lost". */
 	if (err == -ENOTCONN)
-		err = why.code = dev->why.code == -EPROTO ? -EPROTO :
-							    -ECONNRESET;
+		err = why.code =
+			dev->why.code == -EPROTO ? -EPROTO : -ECONNRESET;
 	if (reterr)
 		*reterr = why;
 	close_connection(dev);

@@ -92,6 +92,14 @@ enum cleat_body_mode {
 	CLEAT_BODY_DRAIN,
 };
 
+/*
+ * A lock that is waited for a tick at a time: 0 free, 1 held, 2 held and waited
+ * for. (pthread's wait for a monotonic deadline is unknown to the sanitizers.)
+ */
+struct cleat_gate {
+	_Atomic uint32_t word;
+};
+
 /**
  * struct cleat_stream - one socket: the main one or the twin
  * @send_lock: one message at a time; held until a message is out whole
@@ -105,7 +113,7 @@ enum cleat_body_mode {
  */
 struct cleat_stream {
 	int fd;
-	pthread_mutex_t send_lock;
+	struct cleat_gate send_lock;
 	struct cleat_packet *out;
 	struct cleat_packet **out_tail;
 	size_t out_bytes;
@@ -191,10 +199,17 @@ unsigned cleat_fork_count(void);
 
 /* cancel.c */
 bool cleat_cancel_is_set(struct cleat_cancel *cancel);
-/* Sleep on @word while it is 0, until @deadline or until the calling thread is
+/* Sleep on @word while it is @value, until @deadline or until the calling thread is
  * called back. Spurious returns are fine. */
-void cleat_futex_sleep(_Atomic uint32_t *word, uint64_t deadline_ns);
+void cleat_futex_sleep(_Atomic uint32_t *word, uint32_t value,
+		       uint64_t deadline_ns);
 void cleat_futex_wake(_Atomic uint32_t *word);
+
+/* gate.c */
+bool cleat_gate_try(struct cleat_gate *gate);
+/* False when it is not ours within a tick. */
+bool cleat_gate_wait(struct cleat_gate *gate);
+void cleat_gate_leave(struct cleat_gate *gate);
 
 /* slots.c: conn lock held */
 struct cleat_slot *cleat_slot_take(struct cleat_device *dev);

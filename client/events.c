@@ -16,7 +16,7 @@
  */
 static void set_interest(struct cleat_device *dev, int fd, uint32_t events)
 {
-	struct epoll_event event = { .events = events };
+	struct epoll_event event = {.events = events};
 
 	epoll_ctl(dev->epoll_fd, EPOLL_CTL_MOD, fd, &event);
 }
@@ -72,8 +72,7 @@ static void run_twin(struct cleat_device *dev)
 	if (dev->twin.fd < 0)
 		return;
 	receive_all(dev, &dev->twin);
-	set_interest(dev, dev->twin.fd,
-		     interest_in(dev, &dev->twin, EPOLLIN));
+	set_interest(dev, dev->twin.fd, interest_in(dev, &dev->twin, EPOLLIN));
 }
 
 static void run_main(struct cleat_device *dev)
@@ -128,7 +127,7 @@ int cleat_events_run(struct cleat_device *dev)
 
 void cleat_events_poke(struct cleat_device *dev)
 {
-	struct epoll_event event = { 0 };
+	struct epoll_event event = {0};
 
 	/* The lost connection's HUP, which tell_loss() had taken out. */
 	epoll_ctl(dev->epoll_fd, EPOLL_CTL_ADD, dev->main.fd, &event);
@@ -141,7 +140,7 @@ static void on_watch(void *opaque, uint32_t epoll_events)
 
 int cleat_events_open(struct cleat_device *dev)
 {
-	struct epoll_event idle = { 0 }, input = { .events = EPOLLIN };
+	struct epoll_event idle = {0}, input = {.events = EPOLLIN};
 
 	dev->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (dev->epoll_fd < 0)

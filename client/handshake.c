@@ -58,9 +58,9 @@ static int take_twin(struct cleat_device *dev, struct cleat_fds *fds,
 
 	if (!dev->peer.twin_supported || dev->flags & CLEAT_DEVICE_NO_TWIN)
 		return 0;
-	fd = dev->peer.twin_fd_index < 0 ?
-		     -1 :
-		     cleat_fds_take(fds, (unsigned)dev->peer.twin_fd_index);
+	fd = dev->peer.twin_fd_index < 0
+		     ? -1
+		     : cleat_fds_take(fds, (unsigned)dev->peer.twin_fd_index);
 	if (fd < 0)
 		return cleat_fail(reterr, CLEAT_ORIGIN_TRANSPORT, -EPROTO,
 				  "VERSION: a twin socket without its "
@@ -109,15 +109,14 @@ static int take_reply(struct cleat_device *dev, const struct cleat_call *call,
 		      const char *json, struct cleat_error *reterr)
 {
 	const struct cleat_wire_version *version = call->reply;
-	struct cleat_fds fds = { .num = call->got_fds };
+	struct cleat_fds fds = {.num = call->got_fds};
 	int err;
 
 	memcpy(fds.fd, call->reply_fds, sizeof(int) * fds.num);
 	err = check_version(version, reterr);
 	if (!err)
-		err = cleat_capabilities_parse(json,
-					       call->got - sizeof(*version),
-					       &dev->peer, reterr);
+		err = cleat_capabilities_parse(
+			json, call->got - sizeof(*version), &dev->peer, reterr);
 	if (!err)
 		err = take_twin(dev, &fds, reterr);
 	cleat_fds_close(&fds);
@@ -128,7 +127,7 @@ static int take_reply(struct cleat_device *dev, const struct cleat_call *call,
 
 int cleat_handshake(struct cleat_device *dev, struct cleat_error *reterr)
 {
-	struct cleat_wire_version ours = { MAJOR, MINOR }, theirs;
+	struct cleat_wire_version ours = {MAJOR, MINOR}, theirs;
 	int fds[CLEAT_MAX_FDS];
 	char json[512];
 	ssize_t size = print_request(dev, json, sizeof(json));

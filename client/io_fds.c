@@ -6,8 +6,9 @@
 #include "client/engine.h"
 
 /* Room for the first answer; a server with more entries is asked again. */
-#define FIRST_ROOM                                                             \
-	(sizeof(struct cleat_wire_io_fds) + 32 * sizeof(struct cleat_wire_io_fd))
+#define FIRST_ROOM                          \
+	(sizeof(struct cleat_wire_io_fds) + \
+	 32 * sizeof(struct cleat_wire_io_fd))
 
 struct io_ask {
 	struct cleat_wire_io_fds head;
@@ -77,8 +78,9 @@ static int fd_at(const struct io_ask *ask, uint32_t index)
 
 /* A descriptor that KVM or a vCPU is to kick has to be an eventfd: a write to
  * anything else might do anything, or never return. */
-static int convert(const struct io_ask *ask, const struct cleat_wire_io_fd *from,
-		   struct cleat_io_fd *to, struct cleat_error *reterr)
+static int convert(const struct io_ask *ask,
+		   const struct cleat_wire_io_fd *from, struct cleat_io_fd *to,
+		   struct cleat_error *reterr)
 {
 	*to = (struct cleat_io_fd){
 		.offset = from->offset,
@@ -154,7 +156,7 @@ int cleat_device_io_fds(struct cleat_device *dev, unsigned index,
 	struct io_ask *ask;
 	int err;
 
-	*ret = (struct cleat_io_fds){ 0 };
+	*ret = (struct cleat_io_fds){0};
 	if (!region)
 		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -ENOENT,
 				  "there is no region %u", index);
@@ -183,5 +185,5 @@ void cleat_io_fds_free(struct cleat_io_fds *io_fds)
 		cleat_close(&io_fds->fds[i]);
 	free(io_fds->fds);
 	free(io_fds->entries);
-	*io_fds = (struct cleat_io_fds){ 0 };
+	*io_fds = (struct cleat_io_fds){0};
 }

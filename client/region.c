@@ -69,7 +69,7 @@ static int check_echo(struct cleat_device *dev,
 static int read_once(struct cleat_device *dev, unsigned index, uint64_t offset,
 		     void *buf, size_t count)
 {
-	struct cleat_wire_access asked = { offset, index, (uint32_t)count };
+	struct cleat_wire_access asked = {offset, index, (uint32_t)count};
 	struct cleat_wire_access reply;
 	struct cleat_call call = {
 		.command = VFIO_USER_REGION_READ,
@@ -92,7 +92,7 @@ static int read_once(struct cleat_device *dev, unsigned index, uint64_t offset,
 static int write_once(struct cleat_device *dev, unsigned index, uint64_t offset,
 		      const void *buf, size_t count)
 {
-	struct cleat_wire_access asked = { offset, index, (uint32_t)count };
+	struct cleat_wire_access asked = {offset, index, (uint32_t)count};
 	struct cleat_wire_access reply;
 	struct cleat_call call = {
 		.command = VFIO_USER_REGION_WRITE,

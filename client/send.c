@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "client/engine.h"
 
@@ -54,8 +53,8 @@ static int flush(struct cleat_device *dev, struct cleat_stream *stream)
 	if (!out_bytes(stream))
 		return 0;
 	while ((packet = first_packet(dev, stream))) {
-		struct iovec iov = { packet->data + packet->sent,
-				     packet->size - packet->sent };
+		struct iovec iov = {packet->data + packet->sent,
+				    packet->size - packet->sent};
 		ssize_t n = cleat_wire_send(stream->fd, &iov, 1, NULL, 0,
 					    MSG_DONTWAIT);
 
@@ -79,11 +78,10 @@ void cleat_send_waiting(struct cleat_device *dev, struct cleat_stream *stream)
 		int err;
 
 		atomic_thread_fence(memory_order_seq_cst);
-		if (!out_bytes(stream) ||
-		    pthread_mutex_trylock(&stream->send_lock))
+		if (!out_bytes(stream) || !cleat_gate_try(&stream->send_lock))
 			return;
 		err = dev->lost ? -ENOTCONN : flush(dev, stream);
-		pthread_mutex_unlock(&stream->send_lock);
+		cleat_gate_leave(&stream->send_lock);
 		if (err == -EAGAIN)
 			return;
 		if (err) {
@@ -108,23 +106,16 @@ void cleat_send_reply(struct cleat_device *dev, struct cleat_stream *stream,
 
 static int lock_send(struct cleat_device *dev, uint64_t deadline_ns)
 {
-	pthread_mutex_t *lock = &dev->main.send_lock;
-
-	while (pthread_mutex_trylock(lock)) {
-		uint64_t until_ns;
-		struct timespec until;
+	if (cleat_gate_try(&dev->main.send_lock))
+		return 0;
+	do {
 		int err = cleat_must_stop(deadline_ns);
 
 		if (err)
 			return err;
 		if (dev->lost)
 			return -ENOTCONN;
-		until_ns = cleat_now_ns() + CLEAT_TICK_MS * 1000000ull;
-		until.tv_sec = (time_t)(until_ns / 1000000000);
-		until.tv_nsec = (long)(until_ns % 1000000000);
-		if (!pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until))
-			break;
-	}
+	} while (!cleat_gate_wait(&dev->main.send_lock));
 	return 0;
 }
 
@@ -196,10 +187,10 @@ int cleat_send_message(struct cleat_device *dev, const struct iovec *iov,
 	err = lock_send(dev, deadline_ns);
 	if (err)
 		return err;
-	err = dev->lost ? -ENOTCONN :
-			  send_locked(dev, rest, num, fds, num_fds,
-				      deadline_ns);
-	pthread_mutex_unlock(&dev->main.send_lock);
+	err = dev->lost
+		      ? -ENOTCONN
+		      : send_locked(dev, rest, num, fds, num_fds, deadline_ns);
+	cleat_gate_leave(&dev->main.send_lock);
 	cleat_send_waiting(dev, &dev->main);
 	return err;
 }

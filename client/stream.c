@@ -97,23 +97,23 @@ static unsigned body_iov(struct cleat_stream *stream, struct iovec *iov)
 		return 1;
 	}
 	if (stream->body_mode == CLEAT_BODY_ALLOCATED) {
-		iov[0] = (struct iovec){ stream->body + got, left };
+		iov[0] = (struct iovec){stream->body + got, left};
 		return 1;
 	}
 	call = stream->body_slot->call;
 	if (got >= call->reply_size) {
-		iov[0].iov_base = (uint8_t *)call->reply_data +
-				  (got - call->reply_size);
+		iov[0].iov_base =
+			(uint8_t *)call->reply_data + (got - call->reply_size);
 		iov[0].iov_len = left;
 		return 1;
 	}
-	iov[0] = (struct iovec){ (uint8_t *)call->reply + got,
-				 call->reply_size - got };
+	iov[0] = (struct iovec){(uint8_t *)call->reply + got,
+				call->reply_size - got};
 	if (iov[0].iov_len >= left) {
 		iov[0].iov_len = left;
 		return 1;
 	}
-	iov[1] = (struct iovec){ call->reply_data, left - iov[0].iov_len };
+	iov[1] = (struct iovec){call->reply_data, left - iov[0].iov_len};
 	return 2;
 }
 
@@ -192,9 +192,9 @@ static int aim_reply(struct cleat_device *dev, struct cleat_stream *stream,
 	}
 	if (stream->body_size > call->reply_size + call->reply_data_size)
 		return -EPROTO;
-	stream->body_mode = slot == self && !(call->flags & CLEAT_CALL_PARK) ?
-				    CLEAT_BODY_DIRECT :
-				    CLEAT_BODY_ALLOCATED;
+	stream->body_mode = slot == self && !(call->flags & CLEAT_CALL_PARK)
+				    ? CLEAT_BODY_DIRECT
+				    : CLEAT_BODY_ALLOCATED;
 	return 0;
 }
 
@@ -206,8 +206,8 @@ static bool is_reply(const struct cleat_header *header)
 /* Move what has come of a large message's body out of the buffer. */
 static void begin_body_bytes(struct cleat_stream *stream)
 {
-	const uint8_t *from = stream->rx + stream->start +
-			      sizeof(struct cleat_header);
+	const uint8_t *from =
+		stream->rx + stream->start + sizeof(struct cleat_header);
 	size_t have = stream->end - stream->start - sizeof(struct cleat_header);
 	struct iovec iov[2];
 
@@ -217,8 +217,8 @@ static void begin_body_bytes(struct cleat_stream *stream)
 		size_t left = have;
 
 		for (unsigned i = 0; i < num && left; i++) {
-			size_t n = left < iov[i].iov_len ? left :
-							   iov[i].iov_len;
+			size_t n =
+				left < iov[i].iov_len ? left : iov[i].iov_len;
 
 			memcpy(iov[i].iov_base, from, n);
 			from += n;
@@ -309,8 +309,8 @@ static int receive_messages(struct cleat_device *dev,
 			    struct cleat_stream *stream,
 			    struct cleat_slot *self, int flags)
 {
-	struct iovec iov = { stream->rx + stream->end,
-			     CLEAT_RX_BYTES - stream->end };
+	struct iovec iov = {stream->rx + stream->end,
+			    CLEAT_RX_BYTES - stream->end};
 	size_t from = stream->end;
 	struct cleat_fds fds;
 	ssize_t n = cleat_wire_recv(stream->fd, &iov, 1, &fds, flags);

@@ -24,9 +24,11 @@ static const struct key {
 	size_t offset;
 	long long min, max;
 } keys[] = {
-#define KEY(object, name, kind, member, min, max)                              \
-	{ object, name, kind, offsetof(struct cleat_capabilities, member),     \
-	  min, max }
+#define KEY(object, name, kind, member, min, max)                             \
+	{                                                                     \
+		object, name, kind,                                           \
+			offsetof(struct cleat_capabilities, member), min, max \
+	}
 	KEY(NULL, "max_msg_fds", KIND_U32, max_msg_fds, 0, UINT32_MAX),
 	KEY(NULL, "max_data_xfer_size", KIND_U32, max_data_xfer_size, 1,
 	    LLONG_MAX),
@@ -59,9 +61,8 @@ static int refuse(struct parser *p, const char *why)
 {
 	if (!p->error)
 		p->error = cleat_fail(p->reterr, CLEAT_ORIGIN_TRANSPORT,
-				      -EPROTO,
-				      "VERSION: capability \"%s\": %s", p->key,
-				      why);
+				      -EPROTO, "VERSION: capability \"%s\": %s",
+				      p->key, why);
 	return 0;
 }
 
@@ -80,9 +81,8 @@ static const struct key *find_key(const struct parser *p)
 
 		if (strcmp(k->name, p->key) != 0)
 			continue;
-		if (p->known == 2 ? !k->object :
-				    k->object &&
-					    !strcmp(k->object, p->path[1]))
+		if (p->known == 2 ? !k->object
+				  : k->object && !strcmp(k->object, p->path[1]))
 			return k;
 	}
 	return NULL;
@@ -142,8 +142,8 @@ static int on_integer(void *opaque, long long value)
 	else if (k->kind == KIND_INDEX)
 		*(int *)to = (int)value;
 	else /* a limit larger than we can count to is no limit */
-		*(uint32_t *)to = value > UINT32_MAX ? UINT32_MAX :
-						       (uint32_t)value;
+		*(uint32_t *)to =
+			value > UINT32_MAX ? UINT32_MAX : (uint32_t)value;
 	return 1;
 }
 
@@ -257,7 +257,7 @@ int cleat_capabilities_parse(const char *json, size_t size,
 			     struct cleat_capabilities *caps,
 			     struct cleat_error *reterr)
 {
-	struct parser p = { .caps = caps, .reterr = reterr };
+	struct parser p = {.caps = caps, .reterr = reterr};
 
 	cleat_capabilities_default(caps);
 	if (size == 0)

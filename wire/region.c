@@ -244,7 +244,7 @@ int cleat_wire_parse_region(const void *payload, size_t size, uint32_t index,
 			    unsigned num_fds, struct cleat_wire_region *ret,
 			    struct cleat_error *reterr)
 {
-	struct cleat_wire_region region = { 0 };
+	struct cleat_wire_region region = {0};
 	struct reply r = {
 		.payload = payload,
 		.size = size,
@@ -309,8 +309,8 @@ static int parse_entries(const struct reply *r, uint64_t length,
 			 struct cleat_wire_io_fd *entries)
 {
 	size_t stride = entry_stride(head, r->size);
-	size_t take = stride < sizeof(*entries) ? CLEAT_WIRE_IO_FD_SHORT :
-						  sizeof(*entries);
+	size_t take = stride < sizeof(*entries) ? CLEAT_WIRE_IO_FD_SHORT
+						: sizeof(*entries);
 
 	if (!stride)
 		return refuse(r, "I/O descriptors of an impossible size");

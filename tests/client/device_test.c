@@ -17,10 +17,10 @@ static struct model good_model(void)
 		.json = "{\"capabilities\":{\"max_msg_fds\":8,"
 			"\"max_data_xfer_size\":4096,\"extra\":[1,{}]}}",
 		.num_regions = MODEL_REGIONS,
-		.regions = { [0] = { 65536, RW },
-			     [2] = { 4096, CLEAT_REGION_READ },
-			     [7] = { 256, RW } },
-		.irqs = { 1, 0, 16, 0, 1 },
+		.regions = {[0] = {65536, RW},
+			    [2] = {4096, CLEAT_REGION_READ},
+			    [7] = {256, RW}},
+		.irqs = {1, 0, 16, 0, 1},
 	};
 }
 
@@ -28,8 +28,8 @@ CLEAT_TC(open__good_server)
 {
 	struct model model = good_model();
 	struct cleat_device *dev = model_open(&model, NULL);
-	struct cleat_device_info info = { .size = sizeof(info) };
-	struct cleat_region_info region = { .size = sizeof(region) };
+	struct cleat_device_info info = {.size = sizeof(info)};
+	struct cleat_region_info region = {.size = sizeof(region)};
 	struct cleat_irq_info irq;
 
 	ATF_REQUIRE_EQ(0, cleat_device_info(dev, &info));
@@ -51,7 +51,7 @@ CLEAT_TC(open__good_server)
 
 CLEAT_TC(open__struct_of_another_version)
 {
-	struct cleat_device_config config = { .size = 4 };
+	struct cleat_device_config config = {.size = 4};
 	struct cleat_device *dev;
 	struct cleat_error why;
 
@@ -61,8 +61,8 @@ CLEAT_TC(open__struct_of_another_version)
 
 CLEAT_TC(open__nobody_there)
 {
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .path = "nobody.sock" };
+	struct cleat_device_config config = {.size = sizeof(config),
+					     .path = "nobody.sock"};
 	struct cleat_device *dev;
 	struct cleat_error why;
 
@@ -72,9 +72,8 @@ CLEAT_TC(open__nobody_there)
 
 static void open_by(const char *path, const char *listen_at)
 {
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .path = path,
-					      .control_ms = 300 };
+	struct cleat_device_config config = {
+		.size = sizeof(config), .path = path, .control_ms = 300};
 	int listener = peer_listen(listen_at);
 	struct cleat_device *dev;
 	struct cleat_error why;
@@ -118,7 +117,7 @@ static int close_at_once(void *arg)
 
 CLEAT_TC(open__server_closes)
 {
-	struct cleat_device_config config = { .size = sizeof(config) };
+	struct cleat_device_config config = {.size = sizeof(config)};
 	struct cleat_device *dev;
 	struct cleat_error why;
 	struct script script;
@@ -136,7 +135,7 @@ CLEAT_TC(open__server_closes)
 
 CLEAT_TC(open__not_a_socket)
 {
-	struct cleat_device_config config = { .size = sizeof(config) };
+	struct cleat_device_config config = {.size = sizeof(config)};
 	struct cleat_device *dev;
 	int pipe_ends[2];
 
@@ -149,7 +148,7 @@ CLEAT_TC(open__not_a_socket)
 
 static void refuse_json(const char *json, const char *text)
 {
-	struct cleat_device_config config = { .size = sizeof(config) };
+	struct cleat_device_config config = {.size = sizeof(config)};
 	struct model model = good_model();
 	struct cleat_device *dev;
 	struct cleat_error why;
@@ -191,8 +190,8 @@ CLEAT_TC(access__reads_what_was_written)
 	ATF_REQUIRE_EQ(0, cleat_region_write(dev, 0, 100, wrote, 10000));
 	ATF_REQUIRE_EQ(0, cleat_region_read(dev, 0, 100, read, 10000));
 	ATF_REQUIRE_EQ(0, memcmp(wrote, read, sizeof(read)));
-	ATF_REQUIRE_EQ(4, model.messages[VFIO_USER_REGION_READ]);
-	ATF_REQUIRE_EQ(4, model.messages[VFIO_USER_REGION_WRITE]);
+	ATF_REQUIRE_EQ(4, model_count(&model, VFIO_USER_REGION_READ));
+	ATF_REQUIRE_EQ(4, model_count(&model, VFIO_USER_REGION_WRITE));
 	cleat_device_unref(dev);
 	model_end(&model);
 }
@@ -211,7 +210,7 @@ CLEAT_TC(access__outside_or_not_allowed)
 	ATF_REQUIRE_EQ(-ERANGE, cleat_region_read(dev, 50, 0, &value, 1));
 	ATF_REQUIRE_EQ(-EACCES, cleat_region_write(dev, 2, 0, &value, 1));
 	ATF_REQUIRE_EQ(0, cleat_region_read(dev, 2, 0, &value, 0));
-	ATF_REQUIRE_EQ(0, model.messages[VFIO_USER_REGION_READ]);
+	ATF_REQUIRE_EQ(0, model_count(&model, VFIO_USER_REGION_READ));
 	cleat_device_unref(dev);
 	model_end(&model);
 }
@@ -229,8 +228,8 @@ CLEAT_TC(access__large_in_one_message)
 	ATF_REQUIRE_EQ(0, cleat_region_write(dev, 0, 0, wrote, 60000));
 	ATF_REQUIRE_EQ(0, cleat_region_read(dev, 0, 0, read, 60000));
 	ATF_REQUIRE_EQ(0, memcmp(wrote, read, 60000));
-	ATF_REQUIRE_EQ(1, model.messages[VFIO_USER_REGION_READ]);
-	ATF_REQUIRE_EQ(2, model.messages[VFIO_USER_REGION_WRITE]);
+	ATF_REQUIRE_EQ(1, model_count(&model, VFIO_USER_REGION_READ));
+	ATF_REQUIRE_EQ(2, model_count(&model, VFIO_USER_REGION_WRITE));
 	cleat_device_unref(dev);
 	model_end(&model);
 	free(wrote);
@@ -243,18 +242,17 @@ CLEAT_TC(reset__good_server)
 	struct cleat_device *dev = model_open(&model, NULL);
 
 	ATF_REQUIRE_EQ(0, cleat_device_reset(dev));
-	ATF_REQUIRE_EQ(1, model.messages[VFIO_USER_DEVICE_RESET]);
+	ATF_REQUIRE_EQ(1, model_count(&model, VFIO_USER_DEVICE_RESET));
 	cleat_device_unref(dev);
 	model_end(&model);
 }
 
 CLEAT_TC(unref__spawned_server)
 {
-	const char *const argv[] = { "/bin/sh", "-c",
-				     "exec sleep 1000 # \"$@\"", "sh", NULL };
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .argv = argv,
-					      .control_ms = 200 };
+	const char *const argv[] = {"/bin/sh", "-c", "exec sleep 1000 # \"$@\"",
+				    "sh", NULL};
+	struct cleat_device_config config = {
+		.size = sizeof(config), .argv = argv, .control_ms = 200};
 	struct cleat_device *dev;
 
 	/* It does not speak; it is ended and waited for all the same. */
@@ -265,9 +263,9 @@ CLEAT_TC(unref__spawned_server)
 
 CLEAT_TC(open__program_that_is_not_there)
 {
-	const char *const argv[] = { "./no-such-program", NULL };
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .argv = argv };
+	const char *const argv[] = {"./no-such-program", NULL};
+	struct cleat_device_config config = {.size = sizeof(config),
+					     .argv = argv};
 	struct cleat_device *dev;
 	struct cleat_error why;
 

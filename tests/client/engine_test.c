@@ -16,7 +16,7 @@ static struct model small_model(void)
 {
 	return (struct model){
 		.num_regions = 1,
-		.regions = { [0] = { 65536, RW } },
+		.regions = {[0] = {65536, RW}},
 	};
 }
 
@@ -37,8 +37,8 @@ static int read_mine(void *arg)
 		size_t n = i % 4 ? 8 : reader->bytes;
 
 		memset(buf, 0xee, n);
-		err = cleat_region_read(reader->dev, 0,
-					reader->number * 8192, buf, n);
+		err = cleat_region_read(reader->dev, 0, reader->number * 8192,
+					buf, n);
 		for (size_t j = 0; j < n && !err; j++)
 			if (buf[j] != reader->number + 1)
 				err = -EBADMSG;
@@ -54,8 +54,8 @@ static void read_in_threads(struct cleat_device *dev, struct model *model,
 	struct script scripts[THREADS];
 
 	for (unsigned i = 0; i < THREADS; i++) {
-		memset(model->memory[0] + i * 8192, (int)i + 1, 8192);
-		readers[i] = (struct reader){ dev, i, rounds, bytes };
+		model_fill(model, 0, i * 8192, (int)i + 1, 8192);
+		readers[i] = (struct reader){dev, i, rounds, bytes};
 	}
 	for (unsigned i = 0; i < THREADS; i++)
 		script_start(&scripts[i], read_mine, &readers[i]);
@@ -69,7 +69,8 @@ CLEAT_TC(read__many_threads)
 	struct cleat_device *dev = model_open(&model, NULL);
 
 	read_in_threads(dev, &model, 64, 400);
-	ATF_REQUIRE_EQ(THREADS * 400, model.messages[VFIO_USER_REGION_READ]);
+	ATF_REQUIRE_EQ(THREADS * 400,
+		       model_count(&model, VFIO_USER_REGION_READ));
 	cleat_device_unref(dev);
 	model_end(&model);
 }
@@ -111,7 +112,7 @@ static int answer_backwards(struct model *model, const struct peer_message *m)
 
 CLEAT_TC(read__replies_in_another_order)
 {
-	struct backwards backwards = { 0 };
+	struct backwards backwards = {0};
 	struct model model = small_model();
 	struct cleat_device *dev;
 
@@ -136,10 +137,10 @@ static int swallow_reads(struct model *model, const struct peer_message *m)
 
 CLEAT_TC(read__deadline)
 {
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .access_ms = 150 };
+	struct cleat_device_config config = {.size = sizeof(config),
+					     .access_ms = 150};
 	struct model model = small_model();
-	struct cleat_device_stats stats = { .size = sizeof(stats) };
+	struct cleat_device_stats stats = {.size = sizeof(stats)};
 	struct cleat_device *dev;
 	struct deadline spent;
 	uint32_t value;
@@ -178,9 +179,9 @@ static int answer_late(struct model *model, const struct peer_message *m)
 
 CLEAT_TC(read__late_reply_is_drained)
 {
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .access_ms = 100 };
-	struct late late = { 0 };
+	struct cleat_device_config config = {.size = sizeof(config),
+					     .access_ms = 100};
+	struct late late = {0};
 	struct model model = small_model();
 	struct cleat_device *dev;
 	uint32_t value = 0;
@@ -188,29 +189,27 @@ CLEAT_TC(read__late_reply_is_drained)
 	model.on = answer_late;
 	model.arg = &late;
 	dev = model_open(&model, &config);
-	memset(model.memory[0], 0x11, 4);
-	memset(model.memory[0] + 8, 0x22, 4);
+	model_fill(&model, 0, 0, 0x11, 4);
+	model_fill(&model, 0, 8, 0x22, 4);
 	ATF_REQUIRE_EQ(-ETIMEDOUT, cleat_region_read(dev, 0, 0, &value, 4));
-	model.on = answer_late;
 	ATF_REQUIRE_EQ(0, cleat_region_read(dev, 0, 8, &value, 4));
 	ATF_REQUIRE_EQ(0x22222222, value);
-	free(late.kept.body);
 	cleat_device_unref(dev);
 	/* (the model answered the second read's message twice) */
 	model_end(&model);
+	free(late.kept.body);
 }
 
 CLEAT_TC(reset__deadline_is_the_end)
 {
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .quiesce_ms = 100 };
+	struct cleat_device_config config = {.size = sizeof(config),
+					     .quiesce_ms = 100};
 	struct model model = small_model();
 	struct cleat_device *dev;
 	struct cleat_error why;
 	uint32_t value;
 
 	dev = model_open(&model, &config);
-	model.on = NULL;
 	ATF_REQUIRE_EQ(0, cleat_device_reset(dev));
 	cleat_device_fail(dev, -EIO, "by the test");
 	ATF_REQUIRE_EQ(-ENOTCONN, cleat_device_reset(dev));
@@ -228,8 +227,8 @@ static int swallow_reset(struct model *model, const struct peer_message *m)
 
 CLEAT_TC(reset__unknown_outcome)
 {
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .quiesce_ms = 100 };
+	struct cleat_device_config config = {.size = sizeof(config),
+					     .quiesce_ms = 100};
 	struct model model = small_model();
 	struct cleat_device *dev;
 	struct cleat_error why;
@@ -268,7 +267,7 @@ static int wait_for_nothing(void *arg)
 static void cancel_waiters(bool first_first)
 {
 	struct model model = small_model();
-	struct waiter waiters[4] = { 0 };
+	struct waiter waiters[4] = {0};
 	struct script scripts[4];
 	struct cleat_device *dev;
 
@@ -279,7 +278,8 @@ static void cancel_waiters(bool first_first)
 		waiters[i].expect = -ECANCELED;
 		cleat_cancel_create(&waiters[i].cancel);
 		script_start(&scripts[i], wait_for_nothing, &waiters[i]);
-		REQUIRE_SOON(model.messages[VFIO_USER_REGION_READ] == i + 1);
+		REQUIRE_SOON(model_count(&model, VFIO_USER_REGION_READ) ==
+			     i + 1);
 	}
 	for (unsigned i = 0; i < 4; i++) {
 		unsigned n = first_first ? i : 3 - i;
@@ -326,7 +326,7 @@ CLEAT_TC(cancel__before_the_wait)
 /* Parks a read, sees its reply after the second call, sends one message. */
 CLEAT_TC(park__finished_later)
 {
-	struct cleat_wire_access asked = { 8, 0, 4 }, reply;
+	struct cleat_wire_access asked = {8, 0, 4}, reply;
 	uint32_t value = 0;
 	struct cleat_call call = {
 		.command = VFIO_USER_REGION_READ,
@@ -343,7 +343,7 @@ CLEAT_TC(park__finished_later)
 	struct cleat_device *dev = model_open(&model, NULL);
 	struct cleat_cancel *cancel;
 
-	memset(model.memory[0] + 8, 0x33, 4);
+	model_fill(&model, 0, 8, 0x33, 4);
 	cleat_cancel_create(&cancel);
 	cleat_cancel_enter(cancel);
 	ATF_REQUIRE_EQ(0, cleat_call_start(dev, &call));
@@ -352,7 +352,7 @@ CLEAT_TC(park__finished_later)
 	cleat_cancel_clear(cancel);
 	ATF_REQUIRE_EQ(0, cleat_call_finish(dev, &call));
 	ATF_REQUIRE_EQ(0x33333333, value);
-	ATF_REQUIRE_EQ(1, model.messages[VFIO_USER_REGION_READ]);
+	ATF_REQUIRE_EQ(1, model_count(&model, VFIO_USER_REGION_READ));
 	cleat_cancel_enter(NULL);
 	cleat_cancel_destroy(cancel);
 	cleat_device_unref(dev);
@@ -384,12 +384,11 @@ static int close_at_last(struct model *model, const struct peer_message *m)
 
 CLEAT_TC(loss__wakes_everybody)
 {
-	struct lost lost = { 0 };
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .lost = count_loss,
-					      .opaque = &lost };
+	struct lost lost = {0};
+	struct cleat_device_config config = {
+		.size = sizeof(config), .lost = count_loss, .opaque = &lost};
 	struct model model = small_model();
-	struct waiter waiters[THREADS] = { 0 };
+	struct waiter waiters[THREADS] = {0};
 	struct script scripts[THREADS];
 	struct deadline spent;
 	unsigned left = THREADS;
@@ -416,10 +415,9 @@ CLEAT_TC(loss__wakes_everybody)
 
 CLEAT_TC(loss__noticed_while_idle)
 {
-	struct lost lost = { 0 };
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .lost = count_loss,
-					      .opaque = &lost };
+	struct lost lost = {0};
+	struct cleat_device_config config = {
+		.size = sizeof(config), .lost = count_loss, .opaque = &lost};
 	struct model model = small_model();
 	struct cleat_device *dev = model_open(&model, &config);
 
@@ -431,11 +429,11 @@ CLEAT_TC(loss__noticed_while_idle)
 
 CLEAT_TC(loss__own_loop)
 {
-	struct lost lost = { 0 };
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .flags = CLEAT_DEVICE_OWN_LOOP,
-					      .lost = count_loss,
-					      .opaque = &lost };
+	struct lost lost = {0};
+	struct cleat_device_config config = {.size = sizeof(config),
+					     .flags = CLEAT_DEVICE_OWN_LOOP,
+					     .lost = count_loss,
+					     .opaque = &lost};
 	struct model model = small_model();
 	struct cleat_device *dev = model_open(&model, &config);
 
@@ -456,7 +454,7 @@ CLEAT_TC(loss__own_loop)
 /* On the first read: sends many requests of its own before the reply. */
 static int burst_first(struct model *model, const struct peer_message *m)
 {
-	struct cleat_wire_dma dma = { 0x1000, 8 };
+	struct cleat_wire_dma dma = {0x1000, 8};
 
 	if (m->header.command != VFIO_USER_REGION_READ)
 		return m->header.command == VFIO_USER_DMA_READ;
@@ -494,7 +492,7 @@ CLEAT_TC(serve__burst_before_a_reply)
 	ATF_REQUIRE_EQ(0, cleat_region_read(dev, 0, 0, &value, 4));
 	/* In stream order: all of them before the reply was delivered. */
 	ATF_REQUIRE_EQ(BURST, atomic_load(&served));
-	REQUIRE_SOON(model.messages[VFIO_USER_DMA_READ] == BURST);
+	REQUIRE_SOON(model_count(&model, VFIO_USER_DMA_READ) == BURST);
 	cleat_device_serve(dev, VFIO_USER_DMA_READ, NULL, NULL);
 	cleat_device_unref(dev);
 	model_end(&model);
@@ -502,23 +500,25 @@ CLEAT_TC(serve__burst_before_a_reply)
 
 CLEAT_TC(serve__while_idle)
 {
-	struct cleat_wire_dma dma = { 0x1000, 8 };
+	struct cleat_wire_dma dma = {0x1000, 8};
 	struct model model = small_model();
-	struct cleat_device *dev = model_open(&model, NULL);
+	struct cleat_device *dev;
 	atomic_uint served = 0;
 
 	model.on = burst_first; /* (takes the reply) */
+	dev = model_open(&model, NULL);
 	cleat_device_serve(dev, VFIO_USER_DMA_READ, serve_dma, &served);
 	ATF_REQUIRE_EQ(0, peer_command(model.fd, 1, VFIO_USER_DMA_READ, &dma,
 				       sizeof(dma), NULL, 0));
-	REQUIRE_SOON(model.messages[VFIO_USER_DMA_READ] == 1);
+	REQUIRE_SOON(model_count(&model, VFIO_USER_DMA_READ) == 1);
 	ATF_REQUIRE_EQ(1, atomic_load(&served));
 	cleat_device_serve(dev, VFIO_USER_DMA_READ, NULL, NULL);
 	cleat_device_unref(dev);
 	model_end(&model);
 }
 
-/* --- Pipelining ------------------------------------------------------------ */
+/* --- Pipelining ------------------------------------------------------------
+ */
 
 #define PIPELINED 3000
 
@@ -540,13 +540,13 @@ CLEAT_TC(start__pipelined)
 		};
 		/* All slots hold results that nobody has taken: take some. */
 		while (i - finished >= 500)
-			ATF_REQUIRE_EQ(0, cleat_call_finish(
-						  dev, &calls[finished++]));
+			ATF_REQUIRE_EQ(
+				0, cleat_call_finish(dev, &calls[finished++]));
 		ATF_REQUIRE_EQ(0, cleat_call_start(dev, &calls[i]));
 	}
 	while (finished < PIPELINED)
 		ATF_REQUIRE_EQ(0, cleat_call_finish(dev, &calls[finished++]));
-	ATF_REQUIRE_EQ(PIPELINED, model.messages[VFIO_USER_DMA_MAP]);
+	ATF_REQUIRE_EQ(PIPELINED, model_count(&model, VFIO_USER_DMA_MAP));
 	cleat_device_unref(dev);
 	model_end(&model);
 }

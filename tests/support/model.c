@@ -9,7 +9,7 @@ static int serve_version(struct model *model, const struct peer_message *m)
 	struct {
 		struct cleat_wire_version version;
 		char json[4096];
-	} reply = { .version = { 0, 1 } };
+	} reply = {.version = {0, 1}};
 	size_t size = sizeof(reply.version);
 
 	if (model->json) {
@@ -79,7 +79,9 @@ static int serve_read(struct model *model, const struct peer_message *m)
 
 	if (find_memory(model, m, &reply.access, &at))
 		return peer_reply_error(model->fd, m, EINVAL);
+	pthread_mutex_lock(&model->lock);
 	memcpy(reply.data, at, reply.access.count);
+	pthread_mutex_unlock(&model->lock);
 	return peer_reply(model->fd, m, &reply,
 			  sizeof(reply.access) + reply.access.count, NULL, 0);
 }
@@ -92,7 +94,9 @@ static int serve_write(struct model *model, const struct peer_message *m)
 	if (find_memory(model, m, &access, &at) ||
 	    m->length != sizeof(access) + access.count)
 		return peer_reply_error(model->fd, m, EINVAL);
+	pthread_mutex_lock(&model->lock);
 	memcpy(at, (uint8_t *)m->body + sizeof(access), access.count);
+	pthread_mutex_unlock(&model->lock);
 	if (m->header.flags & PEER_NO_REPLY)
 		return 0;
 	return peer_reply(model->fd, m, &access, sizeof(access), NULL, 0);
@@ -153,6 +157,7 @@ int model_start(struct model *model)
 	int ends[2];
 
 	peer_pair(ends);
+	pthread_mutex_init(&model->lock, NULL);
 	model->fd = ends[1];
 	for (unsigned i = 0; i < MODEL_REGIONS; i++)
 		model->memory[i] = calloc(1, MODEL_BYTES);
@@ -168,10 +173,23 @@ void model_end(struct model *model)
 		free(model->memory[i]);
 }
 
+void model_fill(struct model *model, unsigned region, size_t offset, int byte,
+		size_t count)
+{
+	pthread_mutex_lock(&model->lock);
+	memset(model->memory[region] + offset, byte, count);
+	pthread_mutex_unlock(&model->lock);
+}
+
+unsigned model_count(struct model *model, unsigned command)
+{
+	return __atomic_load_n(&model->messages[command], __ATOMIC_SEQ_CST);
+}
+
 struct cleat_device *model_open(struct model *model,
 				struct cleat_device_config *config)
 {
-	struct cleat_device_config defaults = { .size = sizeof(defaults) };
+	struct cleat_device_config defaults = {.size = sizeof(defaults)};
 	struct cleat_device *dev = NULL;
 	struct cleat_error why;
 	int err;

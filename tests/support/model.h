@@ -40,6 +40,7 @@ struct model {
 	unsigned messages[32];
 
 	int fd;
+	pthread_mutex_t lock; /* for @memory */
 	uint8_t *memory[MODEL_REGIONS];
 	struct script script;
 };
@@ -51,6 +52,11 @@ void model_end(struct model *model);
 /* Start, and open a device on it. @config's fd is filled in; NULL: defaults. */
 struct cleat_device *model_open(struct model *model,
 				struct cleat_device_config *config);
+/* Fill the model's memory, also while it serves. */
+void model_fill(struct model *model, unsigned region, size_t offset, int byte,
+		size_t count);
+/* How many messages of a command have come so far. */
+unsigned model_count(struct model *model, unsigned command);
 /* Answer a message in the usual way. */
 int model_answer(struct model *model, const struct peer_message *message);
 
