@@ -26,7 +26,7 @@ CLEAT_TC(attach__many_ranges)
 
 	server_open(&server);
 	ATF_REQUIRE_EQ(0, cleat_memory_attach(memory, server.dev));
-	ATF_REQUIRE_EQ(MANY, server.num_maps);
+	ATF_REQUIRE_EQ(MANY, SERVER_GET(&server, num_maps));
 	for (unsigned i = 0; i < MANY; i++) {
 		const struct server_map *map =
 			server_find(&server, 2 * i * PAGE);
@@ -36,7 +36,7 @@ CLEAT_TC(attach__many_ranges)
 		ATF_REQUIRE(map->fd >= 0);
 	}
 	ATF_REQUIRE_EQ(0, cleat_memory_detach(memory, server.dev));
-	ATF_REQUIRE_EQ(0, server.num_maps);
+	ATF_REQUIRE_EQ(0, SERVER_GET(&server, num_maps));
 	server_close(&server);
 	cleat_memory_unref(memory);
 	ram_free(&ram);
@@ -50,12 +50,12 @@ CLEAT_TC(attach__refused_half_way)
 
 	server_open(&server);
 	ATF_REQUIRE_EQ(-EPERM, cleat_memory_attach(memory, server.dev));
-	ATF_REQUIRE_EQ(0, server.num_maps);
+	ATF_REQUIRE_EQ(0, SERVER_GET(&server, num_maps));
 	ATF_REQUIRE_EQ(0, cleat_device_failure(server.dev, NULL));
 	ATF_REQUIRE_EQ(-ENOENT, cleat_memory_detach(memory, server.dev));
 	/* It was no more than a refusal: the next try may go well. */
 	ATF_REQUIRE_EQ(0, cleat_memory_attach(memory, server.dev));
-	ATF_REQUIRE_EQ(MANY, server.num_maps);
+	ATF_REQUIRE_EQ(MANY, SERVER_GET(&server, num_maps));
 	server_close(&server);
 	cleat_memory_unref(memory);
 	ram_free(&ram);
@@ -70,7 +70,7 @@ CLEAT_TC(attach__more_than_the_server_takes)
 
 	server_open(&server);
 	ATF_REQUIRE_EQ(-ENOSPC, cleat_memory_attach(memory, server.dev));
-	ATF_REQUIRE_EQ(0, server.mapped);
+	ATF_REQUIRE_EQ(0, SERVER_GET(&server, mapped));
 	server_close(&server);
 	cleat_memory_unref(memory);
 	ram_free(&ram);
@@ -122,7 +122,7 @@ CLEAT_TC(unref__memory_before_device)
 	ATF_REQUIRE(!cleat_memory_unref(memory));
 	/* No handler is left that would reach for the memory. */
 	ATF_REQUIRE_EQ(EINVAL, server_dma_unserved(&first, SERVER_READ, 0, 4));
-	ATF_REQUIRE_EQ(0, first.unmapped);
+	ATF_REQUIRE_EQ(0, SERVER_GET(&first, unmapped));
 	server_close(&first);
 	server_close(&second);
 	ram_free(&ram);
@@ -140,7 +140,7 @@ CLEAT_TC(unref__device_before_memory)
 	ATF_REQUIRE_EQ(0, cleat_memory_attach(memory, second.dev));
 	server_close(&first);
 	ATF_REQUIRE_EQ(0, cleat_memory_remove(memory, 0, PAGE));
-	ATF_REQUIRE_EQ(2, second.num_maps);
+	ATF_REQUIRE_EQ(2, SERVER_GET(&second, num_maps));
 	server_close(&second);
 	ATF_REQUIRE_EQ(0, cleat_memory_remove(memory, 2 * PAGE, PAGE));
 	cleat_memory_unref(memory);

@@ -134,7 +134,7 @@ CLEAT_TC(add__impossible)
 
 		ATF_CHECK_EQ_MSG(wanted[i], err, "change %u gave %d", i, err);
 	}
-	ATF_REQUIRE_EQ(0, world.server.mapped);
+	ATF_REQUIRE_EQ(0, SERVER_GET(&world.server, mapped));
 	world_close(&world);
 }
 
@@ -191,8 +191,8 @@ CLEAT_TC(add__overlap)
 						    READ_WRITE)));
 	ATF_CHECK_EQ(0, add(world.memory, ram_range(ram, 0x14000, 0, 1,
 						    READ_WRITE)));
-	ATF_REQUIRE_EQ(3, world.server.mapped);
-	ATF_REQUIRE_EQ(3, world.server.num_maps);
+	ATF_REQUIRE_EQ(3, SERVER_GET(&world.server, mapped));
+	ATF_REQUIRE_EQ(3, SERVER_GET(&world.server, num_maps));
 	world_close(&world);
 }
 
@@ -212,8 +212,8 @@ CLEAT_TC(add__refused_by_one_of_two)
 	ATF_REQUIRE(server_find(&world.server, 0));
 	ATF_REQUIRE(server_find(&second, 0));
 	ATF_REQUIRE(!server_find(&world.server, PAGE));
-	ATF_REQUIRE_EQ(1, world.server.unmapped);
-	ATF_REQUIRE_EQ(0, second.unmapped);
+	ATF_REQUIRE_EQ(1, SERVER_GET(&world.server, unmapped));
+	ATF_REQUIRE_EQ(0, SERVER_GET(&second, unmapped));
 	/* Nothing of it is left: it can be added now. */
 	ATF_REQUIRE_EQ(0, add(world.memory, ram_range(&world.ram, PAGE, 1, 1,
 						      READ_WRITE)));
@@ -289,7 +289,7 @@ CLEAT_TC(remove__not_there)
 						  PAGE));
 	ATF_CHECK_EQ(-ENOENT, cleat_memory_remove(world.memory, 0x11000,
 						  3 * PAGE));
-	ATF_REQUIRE_EQ(0, world.server.unmapped);
+	ATF_REQUIRE_EQ(0, SERVER_GET(&world.server, unmapped));
 	ATF_REQUIRE_EQ(0, cleat_memory_remove(world.memory, 0x10000,
 					      4 * PAGE));
 	ATF_CHECK_EQ(-ENOENT, cleat_memory_remove(world.memory, 0x10000,
@@ -315,7 +315,7 @@ CLEAT_TC(remove__and_add_again)
 			fds = count_fds();
 	}
 	ATF_REQUIRE_EQ(fds, count_fds());
-	ATF_REQUIRE_EQ(0, world.server.num_maps);
+	ATF_REQUIRE_EQ(0, SERVER_GET(&world.server, num_maps));
 	world_close(&world);
 }
 

@@ -199,6 +199,9 @@ static void server_dma_send(struct server *server, uint16_t command,
 	int err;
 
 	ATF_REQUIRE(body);
+	/* Whoever looked at the last reply is done with it. */
+	pthread_mutex_lock(&server->lock);
+	pthread_mutex_unlock(&server->lock);
 	memcpy(body, fixed, sizeof(fixed));
 	if (length)
 		memcpy(body + sizeof(fixed), data, length);
@@ -239,6 +242,22 @@ void ram_make(struct ram *ram, size_t pages)
 	ram->size = pages * PAGE;
 	ram->fd = memfd(ram->size, 0);
 	ram->host = map_fd(ram->fd, ram->size, PROT_READ | PROT_WRITE);
+	for (size_t i = 0; i < ram->size; i++)
+		ram->host[i] = (unsigned char)(i * 7 + i / PAGE);
+}
+
+bool ram_holds(const struct ram *ram, size_t offset, const void *data,
+	       size_t length)
+{
+	char *copy = malloc(length + 1);
+	bool same;
+
+	ATF_REQUIRE(copy);
+	ATF_REQUIRE_EQ((ssize_t)length,
+		       pread(ram->fd, copy, length, (off_t)offset));
+	same = !memcmp(copy, data, length);
+	free(copy);
+	return same;
 }
 
 void ram_free(struct ram *ram)

@@ -58,7 +58,17 @@ struct server {
 /* The first seven members are the case's, set before; the rest is filled in. */
 void server_open(struct server *server);
 void server_close(struct server *server);
-/* The map at @address, or NULL. */
+/* A counter of its, while its thread may be changing it. */
+#define SERVER_GET(server, field)                                              \
+	({                                                                     \
+		typeof((server)->field) got_;                                  \
+									       \
+		pthread_mutex_lock(&(server)->lock);                           \
+		got_ = (server)->field;                                        \
+		pthread_mutex_unlock(&(server)->lock);                         \
+		got_;                                                          \
+	})
+/* The map at @address, or NULL; until the next map or unmap. */
 const struct server_map *server_find(struct server *server, uint64_t address);
 
 /*
@@ -82,8 +92,14 @@ struct ram {
 	unsigned char *host;
 };
 
+/*
+ * Filled with a pattern. Cases look at it through the file: that a socket
+ * orders what two threads do is beyond ThreadSanitizer.
+ */
 void ram_make(struct ram *ram, size_t pages);
 void ram_free(struct ram *ram);
+bool ram_holds(const struct ram *ram, size_t offset, const void *data,
+	       size_t length);
 /* Pages of @ram from @first on, at @guest. */
 struct cleat_memory_range ram_range(const struct ram *ram, uint64_t guest,
 				    size_t first, size_t pages,
