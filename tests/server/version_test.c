@@ -160,7 +160,7 @@ CLEAT_TC(refuse__descriptor)
 
 CLEAT_TC(refuse__not_json)
 {
-	refused("\0\0\1\0{\"capabilities\":", 22, -1);
+	refused("\0\0\1\0{\"capabilities\":", 21, -1);
 }
 
 CLEAT_TC(refuse__not_terminated)
