@@ -195,10 +195,15 @@ static void handle_message(struct cleat_server *srv, struct cleat_srv_msg *msg)
 		free(in);
 }
 
+/* What came behind the reply waited for is handled after the waiter. */
 static bool may_handle(const struct cleat_server *srv)
 {
-	return !srv->conn.broken && !srv->conn.refused && !srv->conn.out &&
-	       (!srv->nested || !cleat_srv_deferred_full(srv));
+	const struct cleat_srv_conn *conn = &srv->conn;
+
+	if (conn->broken || conn->refused || conn->out)
+		return false;
+	return !srv->nested ||
+	       (!conn->wait.done && !cleat_srv_deferred_full(srv));
 }
 
 static void handle_complete(struct cleat_server *srv)

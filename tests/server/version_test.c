@@ -38,9 +38,9 @@ CLEAT_TC(agree__as_qemu_asks)
 	ATF_REQUIRE(caps.write_multiple);
 	ATF_REQUIRE(!caps.has_migration);
 	ATF_REQUIRE(!caps.twin_supported);
-	ATF_REQUIRE_EQ(1, rig.connected);
 	peer_message_end(&reply);
 	rig_end(&rig);
+	ATF_REQUIRE_EQ(1, rig.connected);
 }
 
 CLEAT_TC(agree__no_json)
@@ -160,7 +160,9 @@ CLEAT_TC(refuse__descriptor)
 
 CLEAT_TC(refuse__not_json)
 {
-	refused("\0\0\1\0{\"capabilities\":", 21, -1);
+	static const char body[] = "\0\0\1\0{\"capabilities\":";
+
+	refused(body, sizeof(body), -1);
 }
 
 CLEAT_TC(refuse__not_terminated)
