@@ -160,6 +160,16 @@ void cleat_device_unpin(struct cleat_device *dev);
 /* True once the connection is lost or shut down: one relaxed load. */
 bool cleat_device_is_lost(struct cleat_device *dev);
 
+/* CLEAT_DEVICE_* as it was opened with. */
+uint32_t cleat_device_flags(struct cleat_device *dev);
+
+/* What is done differently for a server with known faults; see quirks.c. */
+#define CLEAT_QUIRK_SPLIT_8 (1u << 0)	/* 8-byte accesses as two of 4 */
+#define CLEAT_QUIRK_NO_UNMAP (1u << 1)	/* DMA_UNMAP ends the server */
+#define CLEAT_QUIRK_NO_RESET (1u << 2)	/* DEVICE_RESET ends the server */
+#define CLEAT_QUIRK_MORE_FDS (1u << 3)	/* takes 16 fds, announces 1 */
+bool cleat_device_has_quirk(struct cleat_device *dev, uint32_t quirk);
+
 /* End the connection: the first cause is kept. Any context, does not sleep. */
 void cleat_device_fail(struct cleat_device *dev, int code, const char *format,
 		       ...) __attribute__((format(printf, 3, 4)));

@@ -159,6 +159,9 @@ static int open_device(struct cleat_device *dev,
 {
 	int fd, err;
 
+	err = cleat_quirks_by_word(dev, config->peer, reterr);
+	if (err)
+		return err;
 	dev->open_deadline_ns =
 		cleat_now_ns() + dev->limit_ns[CLEAT_CALL_CONTROL];
 	fd = cleat_connect(config, dev->open_deadline_ns, dev, reterr);
@@ -173,6 +176,8 @@ static int open_device(struct cleat_device *dev,
 	err = cleat_handshake(dev, reterr);
 	if (!err)
 		err = cleat_describe(dev, reterr);
+	if (!err)
+		cleat_quirks_by_handshake(dev);
 	dev->open_deadline_ns = 0;
 	if (err)
 		return err;
@@ -187,7 +192,8 @@ int cleat_device_open(const struct cleat_device_config *config,
 		      struct cleat_device **ret_device,
 		      struct cleat_error *reterr)
 {
-	const uint32_t known = CLEAT_DEVICE_OWN_LOOP | CLEAT_DEVICE_NO_TWIN;
+	const uint32_t known = CLEAT_DEVICE_OWN_LOOP | CLEAT_DEVICE_NO_TWIN |
+			       CLEAT_DEVICE_SECURE;
 	struct cleat_error why = {0};
 	struct cleat_device *dev;
 	int err;
@@ -254,6 +260,11 @@ int cleat_device_info(struct cleat_device *dev, struct cleat_device_info *info)
 		return -EINVAL;
 	*info = dev->info;
 	return 0;
+}
+
+uint32_t cleat_device_flags(struct cleat_device *dev)
+{
+	return dev->flags;
 }
 
 int cleat_device_irq_info(struct cleat_device *dev, unsigned index,

@@ -148,6 +148,8 @@ struct cleat_device {
 	struct cleat_device_info info;
 	struct cleat_capabilities peer;
 	uint32_t max_write;
+	const char *quirk_row;
+	uint32_t quirks;
 	struct cleat_region *regions;
 	struct cleat_irq_info *irqs;
 	void (*on_lost)(void *opaque, const struct cleat_error *why);
@@ -297,6 +299,10 @@ void cleat_disconnect(struct cleat_device *dev);
 
 /* handshake.c */
 int cleat_handshake(struct cleat_device *dev, struct cleat_error *reterr);
+/* quirks.c: before the handshake, -EINVAL for a word nobody knows; after it */
+int cleat_quirks_by_word(struct cleat_device *dev, const char *peer,
+			 struct cleat_error *reterr);
+void cleat_quirks_by_handshake(struct cleat_device *dev);
 /* describe.c */
 int cleat_describe(struct cleat_device *dev, struct cleat_error *reterr);
 /* The descriptors go with the connection, the description with the memory:

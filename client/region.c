@@ -90,13 +90,14 @@ static int read_once(struct cleat_device *dev, unsigned index, uint64_t offset,
 }
 
 static int write_once(struct cleat_device *dev, unsigned index, uint64_t offset,
-		      const void *buf, size_t count)
+		      const void *buf, size_t count, bool posted)
 {
 	struct cleat_wire_access asked = {offset, index, (uint32_t)count};
 	struct cleat_wire_access reply;
 	struct cleat_call call = {
 		.command = VFIO_USER_REGION_WRITE,
 		.deadline_class = CLEAT_CALL_ACCESS,
+		.flags = posted ? CLEAT_CALL_POSTED : 0,
 		.head = &asked,
 		.head_size = sizeof(asked),
 		.data = buf,
@@ -107,9 +108,17 @@ static int write_once(struct cleat_device *dev, unsigned index, uint64_t offset,
 	};
 	int err = cleat_call(dev, &call, NULL);
 
-	if (err)
+	if (err || posted)
 		return err;
 	return check_echo(dev, &asked, &reply, reply.count);
+}
+
+/* How much of an access goes as one message. */
+static size_t piece(struct cleat_device *dev, size_t count, size_t most)
+{
+	if (count == 8 && dev->quirks & CLEAT_QUIRK_SPLIT_8)
+		return 4;
+	return count < most ? count : most;
 }
 
 int cleat_region_read(struct cleat_device *dev, unsigned index, uint64_t offset,
@@ -119,12 +128,28 @@ int cleat_region_read(struct cleat_device *dev, unsigned index, uint64_t offset,
 	int err = check_access(dev, index, offset, count, CLEAT_REGION_READ);
 
 	while (!err && count) {
-		size_t n = count;
+		size_t n = piece(dev, count, dev->info.max_transfer);
 
-		if (n > dev->info.max_transfer)
-			n = dev->info.max_transfer;
 		err = read_once(dev, index, offset, to, n);
 		to += n;
+		offset += n;
+		count -= n;
+	}
+	return err;
+}
+
+static int write_pieces(struct cleat_device *dev, unsigned index,
+			uint64_t offset, const void *buf, size_t count,
+			bool posted)
+{
+	const uint8_t *from = buf;
+	int err = check_access(dev, index, offset, count, CLEAT_REGION_WRITE);
+
+	while (!err && count) {
+		size_t n = piece(dev, count, dev->max_write);
+
+		err = write_once(dev, index, offset, from, n, posted);
+		from += n;
 		offset += n;
 		count -= n;
 	}
@@ -134,16 +159,98 @@ int cleat_region_read(struct cleat_device *dev, unsigned index, uint64_t offset,
 int cleat_region_write(struct cleat_device *dev, unsigned index,
 		       uint64_t offset, const void *buf, size_t count)
 {
-	const uint8_t *from = buf;
-	int err = check_access(dev, index, offset, count, CLEAT_REGION_WRITE);
+	return write_pieces(dev, index, offset, buf, count, false);
+}
 
-	while (!err && count) {
-		size_t n = count < dev->max_write ? count : dev->max_write;
+int cleat_region_post(struct cleat_device *dev, unsigned index, uint64_t offset,
+		      const void *buf, size_t count)
+{
+	return write_pieces(dev, index, offset, buf, count, true);
+}
 
-		err = write_once(dev, index, offset, from, n);
-		from += n;
-		offset += n;
-		count -= n;
+/* --- Batches ----------------------------------------------------------------
+ */
+
+/* As many as other clients send; every server that knows the command has met
+ * so many. */
+#define MAX_BATCH 200
+
+_Static_assert(sizeof(struct cleat_region_store) ==
+		       sizeof(struct cleat_wire_write),
+	       "a batch goes out as it is");
+
+static int check_batch(struct cleat_device *dev,
+		       const struct cleat_region_store *stores, size_t num)
+{
+	for (size_t i = 0; i < num; i++) {
+		const struct cleat_region_store *s = &stores[i];
+		int err;
+
+		if (s->count == 0 || s->count > sizeof(s->data))
+			return -EINVAL;
+		err = check_access(dev, s->region, s->offset, s->count,
+				   CLEAT_REGION_WRITE);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int write_multi(struct cleat_device *dev,
+		       const struct cleat_region_store *stores, size_t num,
+		       bool posted)
+{
+	struct cleat_wire_write_multi head = {num}, reply;
+	struct cleat_call call = {
+		.command = VFIO_USER_REGION_WRITE_MULTI,
+		.deadline_class = CLEAT_CALL_ACCESS,
+		.flags = posted ? CLEAT_CALL_POSTED : 0,
+		.head = &head,
+		.head_size = sizeof(head),
+		.data = stores,
+		.data_size = num * sizeof(*stores),
+		.reply = &reply,
+		.reply_min = sizeof(reply),
+		.reply_size = sizeof(reply),
+	};
+	int err = cleat_call(dev, &call, NULL);
+
+	if (err || posted)
+		return err;
+	return reply.count == num ? 0 : -EIO;
+}
+
+static int write_singly(struct cleat_device *dev,
+			const struct cleat_region_store *stores, size_t num,
+			bool wait)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < num && !err; i++) {
+		const struct cleat_region_store *s = &stores[i];
+
+		err = write_pieces(dev, s->region, s->offset, s->data, s->count,
+				   !wait || i + 1 < num);
+	}
+	return err;
+}
+
+int cleat_region_write_batch(struct cleat_device *dev,
+			     const struct cleat_region_store *stores,
+			     size_t num, bool wait)
+{
+	int err = check_batch(dev, stores, num);
+
+	if (err || !num)
+		return err;
+	if (!(dev->info.flags & CLEAT_DEVICE_INFO_WRITE_MULTI))
+		return write_singly(dev, stores, num, wait);
+	while (num && !err) {
+		size_t n = num < MAX_BATCH ? num : MAX_BATCH;
+
+		num -= n;
+		err = write_multi(dev, stores, n, num || !wait);
+		stores += n;
 	}
 	return err;
 }

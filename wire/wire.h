@@ -210,6 +210,36 @@ struct cleat_wire_write {
 	uint8_t data[8];
 };
 
+struct cleat_wire_feature {
+	uint32_t argsz;
+	uint32_t flags;
+	/* data */
+};
+
+/* MIG_DATA_READ, MIG_DATA_WRITE and the former's reply. */
+struct cleat_wire_mig_data {
+	uint32_t argsz;
+	uint32_t size;
+	/* data */
+};
+
+#define CLEAT_DIRTY_START (1u << 0)
+#define CLEAT_DIRTY_STOP (1u << 1)
+#define CLEAT_DIRTY_GET_BITMAP (1u << 2)
+
+struct cleat_wire_dirty_pages {
+	uint32_t argsz;
+	uint32_t flags;
+	/* struct cleat_wire_dirty_range with GET_BITMAP; in the reply the bitmap
+	 * follows */
+};
+
+struct cleat_wire_dirty_range {
+	uint64_t iova;
+	uint64_t size;
+	struct cleat_wire_bitmap bitmap;
+};
+
 /* DMA_READ, DMA_WRITE and their replies. */
 struct cleat_wire_dma {
 	uint64_t address;

@@ -2,6 +2,7 @@
 #ifndef CLEAT_DEVICE_H
 #define CLEAT_DEVICE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -31,6 +32,12 @@ struct cleat_device;
 #define CLEAT_DEVICE_OWN_LOOP (1u << 0)
 /* Do not ask for a twin socket. */
 #define CLEAT_DEVICE_NO_TWIN (1u << 1)
+/*
+ * Secure mode: no descriptor of guest memory is ever given to this server. All
+ * its DMA goes by message, inside the ranges and rights of the memory the
+ * device is attached to (docs/security.md).
+ */
+#define CLEAT_DEVICE_SECURE (1u << 2)
 
 /**
  * struct cleat_device_config - how to reach a server
@@ -50,6 +57,9 @@ struct cleat_device;
  *              cleat_device_unref() has returned; may be NULL.
  *              Context: events.
  * @opaque:     handed to @lost
+ * @peer:       which server this is, where the caller knows and the server has
+ *              faults that can be lived with only if they are known (see
+ *              docs/protocol.md, "Quirks"); NULL: no such word
  */
 struct cleat_device_config {
 	uint32_t size;
@@ -62,6 +72,7 @@ struct cleat_device_config {
 	uint32_t quiesce_ms;
 	void (*lost)(void *opaque, const struct cleat_error *why);
 	void *opaque;
+	const char *peer;
 };
 
 /**
@@ -106,6 +117,16 @@ CLEAT_API struct cleat_device *cleat_device_ref(struct cleat_device *dev);
  * Return: NULL.
  */
 CLEAT_API struct cleat_device *cleat_device_unref(struct cleat_device *dev);
+
+/**
+ * cleat_device_quirks() - the faults of this server that are lived with
+ * @dev: an open device
+ *
+ * Context: any thread. Does not sleep.
+ * Return: the name of the row of the table that was taken (docs/protocol.md,
+ * "Quirks"), or NULL for none. Valid as long as the library.
+ */
+CLEAT_API const char *cleat_device_quirks(struct cleat_device *dev);
 
 /* Flags of struct cleat_device_info. */
 #define CLEAT_DEVICE_INFO_RESET (1u << 0)	/* DEVICE_RESET is understood */
@@ -218,7 +239,7 @@ CLEAT_API int cleat_region_area(struct cleat_device *dev, unsigned index,
  * @dev:    an open device
  * @index:  region number, as VFIO_PCI_BAR0_REGION_INDEX and friends
  * @offset: byte offset inside the region
- * @buf:    written only on success
+ * @buf:    the bytes; undefined on failure
  * @count:  bytes; up to 8 go as one message, more is split at the
  *          connection's transfer size
  *
@@ -251,6 +272,91 @@ CLEAT_API int cleat_region_read(struct cleat_device *dev, unsigned index,
 CLEAT_API int cleat_region_write(struct cleat_device *dev, unsigned index,
 				 uint64_t offset, const void *buf,
 				 size_t count);
+
+/**
+ * cleat_region_post() - write to a device region without waiting
+ * @dev:    an open device
+ * @index:  region number
+ * @offset: byte offset inside the region
+ * @buf:    what to write
+ * @count:  bytes; split as cleat_region_read() does
+ *
+ * Sends REGION_WRITE with No_reply (specification, "Header"). The server does
+ * what it receives in order, so any later replied command tells that this one
+ * is done; a store to a mapped page or an ioeventfd does not wait for it. An
+ * error of the device's is not told. When the socket has no room this waits for
+ * some, until the access deadline.
+ *
+ * Context: any thread, any number at once. May sleep.
+ * Return: 0 when all is sent, otherwise as cleat_region_write().
+ */
+CLEAT_API int cleat_region_post(struct cleat_device *dev, unsigned index,
+				uint64_t offset, const void *buf,
+				size_t count);
+
+/**
+ * struct cleat_region_store - one store of a batch
+ * @offset: byte offset inside the region
+ * @region: region number
+ * @count:  1 to 8 bytes
+ * @data:   little-endian
+ */
+struct cleat_region_store {
+	uint64_t offset;
+	uint32_t region;
+	uint32_t count;
+	uint8_t data[8];
+};
+
+/**
+ * cleat_region_write_batch() - many small stores in order
+ * @dev:    an open device
+ * @stores: what to store
+ * @num:    how many
+ * @wait:   return when the server has done them all; otherwise when they are
+ *          sent
+ *
+ * Sends REGION_WRITE_MULTI where the server has it (CLEAT_DEVICE_INFO_
+ * WRITE_MULTI), posted REGION_WRITEs otherwise. Nothing is sent if one of them
+ * is not inside its region.
+ *
+ * Context: any thread, any number at once. Sleeps.
+ * Return: 0, -EINVAL (a @count of 0 or above 8), otherwise as
+ * cleat_region_write(). An error of the device's is told only for the last of
+ * them, and only with @wait.
+ */
+CLEAT_API int cleat_region_write_batch(struct cleat_device *dev,
+				       const struct cleat_region_store *stores,
+				       size_t num, bool wait);
+
+/* What cleat_device_feature() does with a feature. */
+#define CLEAT_FEATURE_GET (1u << 16)
+#define CLEAT_FEATURE_SET (1u << 17)
+#define CLEAT_FEATURE_PROBE (1u << 18)
+
+/**
+ * cleat_device_feature() - get, set or probe a feature
+ * @dev:      an open device
+ * @feature:  number, as VFIO_DEVICE_FEATURE_* of <linux/vfio.h>
+ * @flags:    CLEAT_FEATURE_GET or CLEAT_FEATURE_SET, either with
+ *            CLEAT_FEATURE_PROBE: then nothing is done, and 0 tells that it
+ *            could be
+ * @data:     the feature's struct, sent with SET, and with GET what it begins
+ *            with; overwritten by the answer
+ * @size:     bytes to send
+ * @room:     bytes of room at @data
+ * @ret_size: bytes that the answer has, may be NULL
+ *
+ * Sends DEVICE_FEATURE. A SET whose reply does not come has an unknown outcome:
+ * the connection is lost.
+ *
+ * Context: control. Sleeps, at most the quiesce limit.
+ * Return: 0, -EINVAL, -ENOBUFS (the answer is larger than @room), -ENOTCONN,
+ * -ETIMEDOUT, -ECANCELED, -ESHUTDOWN, or the server's own -errno.
+ */
+CLEAT_API int cleat_device_feature(struct cleat_device *dev, uint16_t feature,
+				   uint32_t flags, void *data, size_t size,
+				   size_t room, size_t *ret_size);
 
 /**
  * cleat_device_reset() - reset the device
