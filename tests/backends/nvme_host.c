@@ -190,7 +190,8 @@ static void map_doorbells(struct host *host)
 {
 	struct cleat_wire_region_info info = { .argsz = 256 };
 	struct {
-		struct vfio_region_info_cap_sparse_mmap cap;
+		struct vfio_info_cap_header header;
+		uint32_t nr_areas, reserved;
 		struct vfio_region_sparse_mmap_area area;
 	} sparse;
 	struct peer_message reply;
@@ -202,7 +203,8 @@ static void map_doorbells(struct host *host)
 	memcpy(&info, reply.body, sizeof(info));
 	ATF_REQUIRE_EQ(NVME_BAR0_SIZE, info.size);
 	memcpy(&sparse, (char *)reply.body + info.cap_offset, sizeof(sparse));
-	ATF_REQUIRE_EQ(1, sparse.cap.nr_areas);
+	ATF_REQUIRE_EQ(VFIO_REGION_INFO_CAP_SPARSE_MMAP, sparse.header.id);
+	ATF_REQUIRE_EQ(1, sparse.nr_areas);
 	ATF_REQUIRE_EQ(NVME_DOORBELLS, sparse.area.offset);
 	ATF_REQUIRE_EQ(NVME_DOORBELL_BYTES, sparse.area.size);
 	ATF_REQUIRE(fcntl(reply.fds[0], F_GET_SEALS) & F_SEAL_SHRINK);
