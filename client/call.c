@@ -28,7 +28,7 @@ static void leave(struct cleat_device *dev)
 /* Replies of ours wait for room: wait for that too. */
 static int receive_pressed(struct cleat_device *dev, struct cleat_slot *self)
 {
-	struct pollfd pfd = {.fd = dev->main.fd, .events = POLLOUT};
+	struct pollfd pfd = { .fd = dev->main.fd, .events = POLLOUT };
 
 	if (cleat_outbox_state(dev, &dev->main) == 0)
 		pfd.events |= POLLIN;
@@ -82,7 +82,7 @@ static void follow(struct cleat_device *dev, struct cleat_slot *slot)
 
 void cleat_lead_round(struct cleat_device *dev, bool for_room)
 {
-	struct pollfd pfd = {.fd = dev->main.fd};
+	struct pollfd pfd = { .fd = dev->main.fd };
 	bool mine;
 
 	pthread_mutex_lock(&dev->lock);
@@ -146,9 +146,9 @@ static int send_call(struct cleat_device *dev, const struct cleat_call *call,
 							 : 0,
 	};
 	struct iovec iov[3] = {
-		{&header, sizeof(header)},
-		{(void *)call->head, call->head_size},
-		{(void *)call->data, call->data_size},
+		{ &header, sizeof(header) },
+		{ (void *)call->head, call->head_size },
+		{ (void *)call->data, call->data_size },
 	};
 
 	return cleat_send_message(dev, iov, call->data_size ? 3 : 2, call->fds,

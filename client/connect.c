@@ -30,8 +30,8 @@ extern char **environ;
 
 static void set_time_limit(int fd, int what, int ms)
 {
-	struct timeval limit = {.tv_sec = ms / 1000,
-				.tv_usec = ms % 1000 * 1000};
+	struct timeval limit = { .tv_sec = ms / 1000,
+				 .tv_usec = ms % 1000 * 1000 };
 
 	setsockopt(fd, SOL_SOCKET, what, &limit, sizeof(limit));
 }
@@ -60,7 +60,7 @@ static int connect_by(int fd, const struct sockaddr_un *addr, socklen_t size,
 /* A path longer than sun_path is reached through its folder's descriptor. */
 static int connect_long(int fd, const char *path, uint64_t deadline_ns)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	const char *name = strrchr(path, '/');
 	char *folder;
 	int dir, n, err;
@@ -86,7 +86,7 @@ static int connect_long(int fd, const char *path, uint64_t deadline_ns)
 
 static int connect_path(int fd, const char *path, uint64_t deadline_ns)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	size_t length = strlen(path);
 
 	if (length == 0)
@@ -257,7 +257,7 @@ int cleat_connect(const struct cleat_device_config *config,
 
 static bool wait_for_end(struct cleat_device *dev, int ms)
 {
-	struct pollfd pfd = {.fd = dev->server_pidfd, .events = POLLIN};
+	struct pollfd pfd = { .fd = dev->server_pidfd, .events = POLLIN };
 
 	return pfd.fd >= 0 && poll(&pfd, 1, ms) > 0;
 }

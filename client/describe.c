@@ -43,7 +43,7 @@ static int impossible(struct cleat_error *reterr, const char *what)
 
 static int get_info(struct cleat_device *dev, struct cleat_error *reterr)
 {
-	struct cleat_wire_device_info info = {.argsz = sizeof(info)}, reply;
+	struct cleat_wire_device_info info = { .argsz = sizeof(info) }, reply;
 	struct cleat_call call = {
 		.command = VFIO_USER_DEVICE_GET_INFO,
 		.deadline_class = CLEAT_CALL_CONTROL,

@@ -194,7 +194,7 @@ int cleat_device_open(const struct cleat_device_config *config,
 {
 	const uint32_t known = CLEAT_DEVICE_OWN_LOOP | CLEAT_DEVICE_NO_TWIN |
 			       CLEAT_DEVICE_SECURE;
-	struct cleat_error why = {0};
+	struct cleat_error why = { 0 };
 	struct cleat_device *dev;
 	int err;
 

@@ -16,7 +16,7 @@
  */
 static void set_interest(struct cleat_device *dev, int fd, uint32_t events)
 {
-	struct epoll_event event = {.events = events};
+	struct epoll_event event = { .events = events };
 
 	epoll_ctl(dev->epoll_fd, EPOLL_CTL_MOD, fd, &event);
 }
@@ -127,7 +127,7 @@ int cleat_events_run(struct cleat_device *dev)
 
 void cleat_events_poke(struct cleat_device *dev)
 {
-	struct epoll_event event = {0};
+	struct epoll_event event = { 0 };
 
 	/* The lost connection's HUP, which tell_loss() had taken out. */
 	epoll_ctl(dev->epoll_fd, EPOLL_CTL_ADD, dev->main.fd, &event);
@@ -140,7 +140,7 @@ static void on_watch(void *opaque, uint32_t epoll_events)
 
 int cleat_events_open(struct cleat_device *dev)
 {
-	struct epoll_event idle = {0}, input = {.events = EPOLLIN};
+	struct epoll_event idle = { 0 }, input = { .events = EPOLLIN };
 
 	dev->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (dev->epoll_fd < 0)

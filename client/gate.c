@@ -24,7 +24,7 @@ bool cleat_gate_try(struct cleat_gate *gate)
 
 bool cleat_gate_wait(struct cleat_gate *gate)
 {
-	struct timespec tick = {.tv_nsec = CLEAT_TICK_MS * 1000000l};
+	struct timespec tick = { .tv_nsec = CLEAT_TICK_MS * 1000000l };
 
 	/*
 	 * Who gets it here leaves the mark that it is waited for, though

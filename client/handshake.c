@@ -109,7 +109,7 @@ static int take_reply(struct cleat_device *dev, const struct cleat_call *call,
 		      const char *json, struct cleat_error *reterr)
 {
 	const struct cleat_wire_version *version = call->reply;
-	struct cleat_fds fds = {.num = call->got_fds};
+	struct cleat_fds fds = { .num = call->got_fds };
 	int err;
 
 	memcpy(fds.fd, call->reply_fds, sizeof(int) * fds.num);
@@ -127,7 +127,7 @@ static int take_reply(struct cleat_device *dev, const struct cleat_call *call,
 
 int cleat_handshake(struct cleat_device *dev, struct cleat_error *reterr)
 {
-	struct cleat_wire_version ours = {MAJOR, MINOR}, theirs;
+	struct cleat_wire_version ours = { MAJOR, MINOR }, theirs;
 	int fds[CLEAT_MAX_FDS];
 	char json[512];
 	ssize_t size = print_request(dev, json, sizeof(json));

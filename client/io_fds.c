@@ -156,7 +156,7 @@ int cleat_device_io_fds(struct cleat_device *dev, unsigned index,
 	struct io_ask *ask;
 	int err;
 
-	*ret = (struct cleat_io_fds){0};
+	*ret = (struct cleat_io_fds){ 0 };
 	if (!region)
 		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -ENOENT,
 				  "there is no region %u", index);
@@ -185,5 +185,5 @@ void cleat_io_fds_free(struct cleat_io_fds *io_fds)
 		cleat_close(&io_fds->fds[i]);
 	free(io_fds->fds);
 	free(io_fds->entries);
-	*io_fds = (struct cleat_io_fds){0};
+	*io_fds = (struct cleat_io_fds){ 0 };
 }

@@ -17,16 +17,16 @@ static const struct row {
 	uint32_t quirks;
 } rows[] = {
 	/* Ends itself at an 8-byte access, at DMA_UNMAP and at DEVICE_RESET. */
-	{"usbvfiod", NULL,
-	 CLEAT_QUIRK_SPLIT_8 | CLEAT_QUIRK_NO_UNMAP | CLEAT_QUIRK_NO_RESET |
-		 CLEAT_QUIRK_MORE_FDS},
+	{ "usbvfiod", NULL,
+	  CLEAT_QUIRK_SPLIT_8 | CLEAT_QUIRK_NO_UNMAP | CLEAT_QUIRK_NO_RESET |
+		  CLEAT_QUIRK_MORE_FDS },
 	/* Announces one descriptor for each message and takes 16. */
-	{"rust-vmm", NULL, CLEAT_QUIRK_MORE_FDS},
+	{ "rust-vmm", NULL, CLEAT_QUIRK_MORE_FDS },
 	/* Nothing is known against these; the word may be given all the same.
 	 */
-	{"libvfio-user", NULL, 0},
-	{"spdk", NULL, 0},
-	{"cleat", NULL, 0},
+	{ "libvfio-user", NULL, 0 },
+	{ "spdk", NULL, 0 },
+	{ "cleat", NULL, 0 },
 };
 
 #define NUM_ROWS (sizeof(rows) / sizeof(rows[0]))

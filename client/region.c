@@ -69,7 +69,7 @@ static int check_echo(struct cleat_device *dev,
 static int read_once(struct cleat_device *dev, unsigned index, uint64_t offset,
 		     void *buf, size_t count)
 {
-	struct cleat_wire_access asked = {offset, index, (uint32_t)count};
+	struct cleat_wire_access asked = { offset, index, (uint32_t)count };
 	struct cleat_wire_access reply;
 	struct cleat_call call = {
 		.command = VFIO_USER_REGION_READ,
@@ -92,7 +92,7 @@ static int read_once(struct cleat_device *dev, unsigned index, uint64_t offset,
 static int write_once(struct cleat_device *dev, unsigned index, uint64_t offset,
 		      const void *buf, size_t count, bool posted)
 {
-	struct cleat_wire_access asked = {offset, index, (uint32_t)count};
+	struct cleat_wire_access asked = { offset, index, (uint32_t)count };
 	struct cleat_wire_access reply;
 	struct cleat_call call = {
 		.command = VFIO_USER_REGION_WRITE,
@@ -200,7 +200,7 @@ static int write_multi(struct cleat_device *dev,
 		       const struct cleat_region_store *stores, size_t num,
 		       bool posted)
 {
-	struct cleat_wire_write_multi head = {num}, reply;
+	struct cleat_wire_write_multi head = { num }, reply;
 	struct cleat_call call = {
 		.command = VFIO_USER_REGION_WRITE_MULTI,
 		.deadline_class = CLEAT_CALL_ACCESS,

@@ -53,8 +53,8 @@ static int flush(struct cleat_device *dev, struct cleat_stream *stream)
 	if (!out_bytes(stream))
 		return 0;
 	while ((packet = first_packet(dev, stream))) {
-		struct iovec iov = {packet->data + packet->sent,
-				    packet->size - packet->sent};
+		struct iovec iov = { packet->data + packet->sent,
+				     packet->size - packet->sent };
 		ssize_t n = cleat_wire_send(stream->fd, &iov, 1, NULL, 0,
 					    MSG_DONTWAIT);
 

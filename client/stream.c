@@ -97,7 +97,7 @@ static unsigned body_iov(struct cleat_stream *stream, struct iovec *iov)
 		return 1;
 	}
 	if (stream->body_mode == CLEAT_BODY_ALLOCATED) {
-		iov[0] = (struct iovec){stream->body + got, left};
+		iov[0] = (struct iovec){ stream->body + got, left };
 		return 1;
 	}
 	call = stream->body_slot->call;
@@ -107,13 +107,13 @@ static unsigned body_iov(struct cleat_stream *stream, struct iovec *iov)
 		iov[0].iov_len = left;
 		return 1;
 	}
-	iov[0] = (struct iovec){(uint8_t *)call->reply + got,
-				call->reply_size - got};
+	iov[0] = (struct iovec){ (uint8_t *)call->reply + got,
+				 call->reply_size - got };
 	if (iov[0].iov_len >= left) {
 		iov[0].iov_len = left;
 		return 1;
 	}
-	iov[1] = (struct iovec){call->reply_data, left - iov[0].iov_len};
+	iov[1] = (struct iovec){ call->reply_data, left - iov[0].iov_len };
 	return 2;
 }
 
@@ -309,8 +309,8 @@ static int receive_messages(struct cleat_device *dev,
 			    struct cleat_stream *stream,
 			    struct cleat_slot *self, int flags)
 {
-	struct iovec iov = {stream->rx + stream->end,
-			    CLEAT_RX_BYTES - stream->end};
+	struct iovec iov = { stream->rx + stream->end,
+			     CLEAT_RX_BYTES - stream->end };
 	size_t from = stream->end;
 	struct cleat_fds fds;
 	ssize_t n = cleat_wire_recv(stream->fd, &iov, 1, &fds, flags);

@@ -128,7 +128,7 @@ static int start_thread(void)
 /* Lock held. */
 static int start_loop(void)
 {
-	struct epoll_event event = {.events = EPOLLIN};
+	struct epoll_event event = { .events = EPOLLIN };
 	int err;
 
 	if (loop.running)
@@ -166,7 +166,8 @@ static void notice_fork(void)
 
 static int add_watch(struct cleat_watch *watch, uint32_t epoll_events)
 {
-	struct epoll_event event = {.events = epoll_events, .data.ptr = watch};
+	struct epoll_event event = { .events = epoll_events,
+				     .data.ptr = watch };
 	int err;
 
 	loop.watches++; /* (a thread that is on its way out stays) */

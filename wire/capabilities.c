@@ -257,7 +257,7 @@ int cleat_capabilities_parse(const char *json, size_t size,
 			     struct cleat_capabilities *caps,
 			     struct cleat_error *reterr)
 {
-	struct parser p = {.caps = caps, .reterr = reterr};
+	struct parser p = { .caps = caps, .reterr = reterr };
 
 	cleat_capabilities_default(caps);
 	if (size == 0)

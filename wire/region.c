@@ -244,7 +244,7 @@ int cleat_wire_parse_region(const void *payload, size_t size, uint32_t index,
 			    unsigned num_fds, struct cleat_wire_region *ret,
 			    struct cleat_error *reterr)
 {
-	struct cleat_wire_region region = {0};
+	struct cleat_wire_region region = { 0 };
 	struct reply r = {
 		.payload = payload,
 		.size = size,

@@ -17,10 +17,10 @@ static struct model good_model(void)
 		.json = "{\"capabilities\":{\"max_msg_fds\":8,"
 			"\"max_data_xfer_size\":4096,\"extra\":[1,{}]}}",
 		.num_regions = MODEL_REGIONS,
-		.regions = {[0] = {65536, RW},
-			    [2] = {4096, CLEAT_REGION_READ},
-			    [7] = {256, RW}},
-		.irqs = {1, 0, 16, 0, 1},
+		.regions = { [0] = { 65536, RW },
+			     [2] = { 4096, CLEAT_REGION_READ },
+			     [7] = { 256, RW } },
+		.irqs = { 1, 0, 16, 0, 1 },
 	};
 }
 
@@ -28,8 +28,8 @@ CLEAT_TC(open__good_server)
 {
 	struct model model = good_model();
 	struct cleat_device *dev = model_open(&model, NULL);
-	struct cleat_device_info info = {.size = sizeof(info)};
-	struct cleat_region_info region = {.size = sizeof(region)};
+	struct cleat_device_info info = { .size = sizeof(info) };
+	struct cleat_region_info region = { .size = sizeof(region) };
 	struct cleat_irq_info irq;
 
 	ATF_REQUIRE_EQ(0, cleat_device_info(dev, &info));
@@ -51,7 +51,7 @@ CLEAT_TC(open__good_server)
 
 CLEAT_TC(open__struct_of_another_version)
 {
-	struct cleat_device_config config = {.size = 4};
+	struct cleat_device_config config = { .size = 4 };
 	struct cleat_device *dev;
 	struct cleat_error why;
 
@@ -61,8 +61,8 @@ CLEAT_TC(open__struct_of_another_version)
 
 CLEAT_TC(open__nobody_there)
 {
-	struct cleat_device_config config = {.size = sizeof(config),
-					     .path = "nobody.sock"};
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .path = "nobody.sock" };
 	struct cleat_device *dev;
 	struct cleat_error why;
 
@@ -72,8 +72,9 @@ CLEAT_TC(open__nobody_there)
 
 static void open_by(const char *path, const char *listen_at)
 {
-	struct cleat_device_config config = {
-		.size = sizeof(config), .path = path, .control_ms = 300};
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .path = path,
+					      .control_ms = 300 };
 	int listener = peer_listen(listen_at);
 	struct cleat_device *dev;
 	struct cleat_error why;
@@ -117,7 +118,7 @@ static int close_at_once(void *arg)
 
 CLEAT_TC(open__server_closes)
 {
-	struct cleat_device_config config = {.size = sizeof(config)};
+	struct cleat_device_config config = { .size = sizeof(config) };
 	struct cleat_device *dev;
 	struct cleat_error why;
 	struct script script;
@@ -135,7 +136,7 @@ CLEAT_TC(open__server_closes)
 
 CLEAT_TC(open__not_a_socket)
 {
-	struct cleat_device_config config = {.size = sizeof(config)};
+	struct cleat_device_config config = { .size = sizeof(config) };
 	struct cleat_device *dev;
 	int pipe_ends[2];
 
@@ -148,7 +149,7 @@ CLEAT_TC(open__not_a_socket)
 
 static void refuse_json(const char *json, const char *text)
 {
-	struct cleat_device_config config = {.size = sizeof(config)};
+	struct cleat_device_config config = { .size = sizeof(config) };
 	struct model model = good_model();
 	struct cleat_device *dev;
 	struct cleat_error why;
@@ -249,10 +250,11 @@ CLEAT_TC(reset__good_server)
 
 CLEAT_TC(unref__spawned_server)
 {
-	const char *const argv[] = {"/bin/sh", "-c", "exec sleep 1000 # \"$@\"",
-				    "sh", NULL};
-	struct cleat_device_config config = {
-		.size = sizeof(config), .argv = argv, .control_ms = 200};
+	const char *const argv[] = { "/bin/sh", "-c",
+				     "exec sleep 1000 # \"$@\"", "sh", NULL };
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .argv = argv,
+					      .control_ms = 200 };
 	struct cleat_device *dev;
 
 	/* It does not speak; it is ended and waited for all the same. */
@@ -263,9 +265,9 @@ CLEAT_TC(unref__spawned_server)
 
 CLEAT_TC(open__program_that_is_not_there)
 {
-	const char *const argv[] = {"./no-such-program", NULL};
-	struct cleat_device_config config = {.size = sizeof(config),
-					     .argv = argv};
+	const char *const argv[] = { "./no-such-program", NULL };
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .argv = argv };
 	struct cleat_device *dev;
 	struct cleat_error why;
 

@@ -16,7 +16,7 @@ static struct model small_model(void)
 {
 	return (struct model){
 		.num_regions = 1,
-		.regions = {[0] = {65536, RW}},
+		.regions = { [0] = { 65536, RW } },
 	};
 }
 
@@ -55,7 +55,7 @@ static void read_in_threads(struct cleat_device *dev, struct model *model,
 
 	for (unsigned i = 0; i < THREADS; i++) {
 		model_fill(model, 0, i * 8192, (int)i + 1, 8192);
-		readers[i] = (struct reader){dev, i, rounds, bytes};
+		readers[i] = (struct reader){ dev, i, rounds, bytes };
 	}
 	for (unsigned i = 0; i < THREADS; i++)
 		script_start(&scripts[i], read_mine, &readers[i]);
@@ -112,7 +112,7 @@ static int answer_backwards(struct model *model, const struct peer_message *m)
 
 CLEAT_TC(read__replies_in_another_order)
 {
-	struct backwards backwards = {0};
+	struct backwards backwards = { 0 };
 	struct model model = small_model();
 	struct cleat_device *dev;
 
@@ -137,10 +137,10 @@ static int swallow_reads(struct model *model, const struct peer_message *m)
 
 CLEAT_TC(read__deadline)
 {
-	struct cleat_device_config config = {.size = sizeof(config),
-					     .access_ms = 150};
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .access_ms = 150 };
 	struct model model = small_model();
-	struct cleat_device_stats stats = {.size = sizeof(stats)};
+	struct cleat_device_stats stats = { .size = sizeof(stats) };
 	struct cleat_device *dev;
 	struct deadline spent;
 	uint32_t value;
@@ -179,9 +179,9 @@ static int answer_late(struct model *model, const struct peer_message *m)
 
 CLEAT_TC(read__late_reply_is_drained)
 {
-	struct cleat_device_config config = {.size = sizeof(config),
-					     .access_ms = 100};
-	struct late late = {0};
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .access_ms = 100 };
+	struct late late = { 0 };
 	struct model model = small_model();
 	struct cleat_device *dev;
 	uint32_t value = 0;
@@ -202,8 +202,8 @@ CLEAT_TC(read__late_reply_is_drained)
 
 CLEAT_TC(reset__deadline_is_the_end)
 {
-	struct cleat_device_config config = {.size = sizeof(config),
-					     .quiesce_ms = 100};
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .quiesce_ms = 100 };
 	struct model model = small_model();
 	struct cleat_device *dev;
 	struct cleat_error why;
@@ -227,8 +227,8 @@ static int swallow_reset(struct model *model, const struct peer_message *m)
 
 CLEAT_TC(reset__unknown_outcome)
 {
-	struct cleat_device_config config = {.size = sizeof(config),
-					     .quiesce_ms = 100};
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .quiesce_ms = 100 };
 	struct model model = small_model();
 	struct cleat_device *dev;
 	struct cleat_error why;
@@ -267,7 +267,7 @@ static int wait_for_nothing(void *arg)
 static void cancel_waiters(bool first_first)
 {
 	struct model model = small_model();
-	struct waiter waiters[4] = {0};
+	struct waiter waiters[4] = { 0 };
 	struct script scripts[4];
 	struct cleat_device *dev;
 
@@ -326,7 +326,7 @@ CLEAT_TC(cancel__before_the_wait)
 /* Parks a read, sees its reply after the second call, sends one message. */
 CLEAT_TC(park__finished_later)
 {
-	struct cleat_wire_access asked = {8, 0, 4}, reply;
+	struct cleat_wire_access asked = { 8, 0, 4 }, reply;
 	uint32_t value = 0;
 	struct cleat_call call = {
 		.command = VFIO_USER_REGION_READ,
@@ -384,11 +384,12 @@ static int close_at_last(struct model *model, const struct peer_message *m)
 
 CLEAT_TC(loss__wakes_everybody)
 {
-	struct lost lost = {0};
-	struct cleat_device_config config = {
-		.size = sizeof(config), .lost = count_loss, .opaque = &lost};
+	struct lost lost = { 0 };
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .lost = count_loss,
+					      .opaque = &lost };
 	struct model model = small_model();
-	struct waiter waiters[THREADS] = {0};
+	struct waiter waiters[THREADS] = { 0 };
 	struct script scripts[THREADS];
 	struct deadline spent;
 	unsigned left = THREADS;
@@ -415,9 +416,10 @@ CLEAT_TC(loss__wakes_everybody)
 
 CLEAT_TC(loss__noticed_while_idle)
 {
-	struct lost lost = {0};
-	struct cleat_device_config config = {
-		.size = sizeof(config), .lost = count_loss, .opaque = &lost};
+	struct lost lost = { 0 };
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .lost = count_loss,
+					      .opaque = &lost };
 	struct model model = small_model();
 	struct cleat_device *dev = model_open(&model, &config);
 
@@ -429,11 +431,11 @@ CLEAT_TC(loss__noticed_while_idle)
 
 CLEAT_TC(loss__own_loop)
 {
-	struct lost lost = {0};
-	struct cleat_device_config config = {.size = sizeof(config),
-					     .flags = CLEAT_DEVICE_OWN_LOOP,
-					     .lost = count_loss,
-					     .opaque = &lost};
+	struct lost lost = { 0 };
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .flags = CLEAT_DEVICE_OWN_LOOP,
+					      .lost = count_loss,
+					      .opaque = &lost };
 	struct model model = small_model();
 	struct cleat_device *dev = model_open(&model, &config);
 
@@ -454,7 +456,7 @@ CLEAT_TC(loss__own_loop)
 /* On the first read: sends many requests of its own before the reply. */
 static int burst_first(struct model *model, const struct peer_message *m)
 {
-	struct cleat_wire_dma dma = {0x1000, 8};
+	struct cleat_wire_dma dma = { 0x1000, 8 };
 
 	if (m->header.command != VFIO_USER_REGION_READ)
 		return m->header.command == VFIO_USER_DMA_READ;
@@ -500,7 +502,7 @@ CLEAT_TC(serve__burst_before_a_reply)
 
 CLEAT_TC(serve__while_idle)
 {
-	struct cleat_wire_dma dma = {0x1000, 8};
+	struct cleat_wire_dma dma = { 0x1000, 8 };
 	struct model model = small_model();
 	struct cleat_device *dev;
 	atomic_uint served = 0;

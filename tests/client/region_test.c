@@ -10,7 +10,7 @@ static struct model plain_model(void)
 {
 	return (struct model){
 		.num_regions = 2,
-		.regions = {{65536, RW}, {65536, RW}},
+		.regions = { { 65536, RW }, { 65536, RW } },
 	};
 }
 
@@ -18,7 +18,7 @@ CLEAT_TC(post__done_before_a_later_read)
 {
 	struct model model = plain_model();
 	struct cleat_device *dev = model_open(&model, NULL);
-	struct cleat_device_stats stats = {.size = sizeof(stats)};
+	struct cleat_device_stats stats = { .size = sizeof(stats) };
 	uint32_t value, back = 0;
 
 	for (value = 1; value <= 1000; value++)
@@ -64,7 +64,7 @@ static void write_batch(struct model *model, bool wait)
 			.offset = i * 4,
 			.region = i & 1,
 			.count = 4,
-			.data = {(uint8_t)i, 1, 2, 3},
+			.data = { (uint8_t)i, 1, 2, 3 },
 		};
 	ATF_REQUIRE_EQ(0, cleat_region_write_batch(dev, stores, 500, wait));
 	for (unsigned i = 0; i < 500; i += 99) {
@@ -114,7 +114,7 @@ CLEAT_TC(batch__server_without_multi)
 /* Plays the server whose 8-byte branch was never written. */
 static int end_at_8_bytes(struct model *model, const struct peer_message *m)
 {
-	struct cleat_wire_access access = {0};
+	struct cleat_wire_access access = { 0 };
 
 	if (m->header.command == VFIO_USER_DEVICE_RESET)
 		return -EPIPE;
@@ -127,9 +127,9 @@ static int end_at_8_bytes(struct model *model, const struct peer_message *m)
 
 CLEAT_TC(quirk__usbvfiod)
 {
-	struct cleat_device_config config = {.size = sizeof(config),
-					     .peer = "usbvfiod"};
-	struct cleat_device_info info = {.size = sizeof(info)};
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .peer = "usbvfiod" };
+	struct cleat_device_info info = { .size = sizeof(info) };
 	struct model model = plain_model();
 	struct cleat_device *dev;
 	uint64_t value = 0x1122334455667788, back = 0;
@@ -163,8 +163,9 @@ CLEAT_TC(quirk__not_named)
 
 CLEAT_TC(quirk__nobody_of_that_name)
 {
-	struct cleat_device_config config = {
-		.size = sizeof(config), .fd = -1, .peer = "no such"};
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .fd = -1,
+					      .peer = "no such" };
 	struct cleat_device *dev;
 	struct cleat_error why;
 
@@ -179,9 +180,9 @@ static int do_features(struct model *model, const struct peer_message *m)
 	struct {
 		struct cleat_wire_feature head;
 		uint64_t value;
-	} reply = {.value = 0x1234};
+	} reply = { .value = 0x1234 };
 	unsigned feature;
-	struct peer_message error = {.header = m->header};
+	struct peer_message error = { .header = m->header };
 
 	if (m->header.command != VFIO_USER_DEVICE_FEATURE)
 		return 0;

@@ -9,7 +9,7 @@ static int serve_version(struct model *model, const struct peer_message *m)
 	struct {
 		struct cleat_wire_version version;
 		char json[4096];
-	} reply = {.version = {0, 1}};
+	} reply = { .version = { 0, 1 } };
 	size_t size = sizeof(reply.version);
 
 	if (model->json) {
@@ -189,7 +189,7 @@ unsigned model_count(struct model *model, unsigned command)
 struct cleat_device *model_open(struct model *model,
 				struct cleat_device_config *config)
 {
-	struct cleat_device_config defaults = {.size = sizeof(defaults)};
+	struct cleat_device_config defaults = { .size = sizeof(defaults) };
 	struct cleat_device *dev = NULL;
 	struct cleat_error why;
 	int err;

@@ -31,8 +31,8 @@ CLEAT_TC(fail__text_too_long)
 	struct cleat_error why;
 
 	memset(&why, 'x', sizeof(why));
-	cleat_fail(&why, CLEAT_ORIGIN_LOCAL, -EIO, "%0*d",
-		   2 * CLEAT_ERROR_TEXT, 0);
+	cleat_fail(&why, CLEAT_ORIGIN_LOCAL, -EIO, "%0*d", 2 * CLEAT_ERROR_TEXT,
+		   0);
 	ATF_REQUIRE_EQ(CLEAT_ERROR_TEXT - 1, strlen(why.text));
 }
 
