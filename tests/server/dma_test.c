@@ -61,7 +61,7 @@ CLEAT_TC(map__and_reach)
 	ATF_REQUIRE_EQ(2, rig.mapped);
 	strcpy(ram + PAGE + 100, "from the guest");
 	ATF_REQUIRE_EQ(1, act(&rig, map_action, BASE + 100, 50));
-	ATF_REQUIRE_STREQ("from the guest", iov[0].iov_base);
+	ATF_REQUIRE_STREQ("from the guest", (char *)iov[0].iov_base);
 	ATF_REQUIRE_EQ(50, iov[0].iov_len);
 	/* Over two ranges, and past their end. */
 	ATF_REQUIRE_EQ(2, act(&rig, map_action, BASE, 5 * PAGE));

@@ -210,7 +210,7 @@ CLEAT_TC(caps__of_the_device)
 	rig_run(&rig);
 	rig_version(&rig, NULL, &reply);
 	peer_message_end(&reply);
-	ATF_REQUIRE_EQ(at, find_cap(&rig, PCI_CAP_ID_VNDR));
+	ATF_REQUIRE_EQ((uint32_t)at, find_cap(&rig, PCI_CAP_ID_VNDR));
 	put(&rig, (uint32_t)at + 2, 4, 0);
 	ATF_REQUIRE_EQ(0x04030201 & ~0xf00000u, get(&rig, (uint32_t)at + 2,
 						    4));
