@@ -94,10 +94,21 @@ bool cleat_nvme_running(const struct cleat_nvme *n)
 	       n->bus_master && !n->cc_waits;
 }
 
+/* A guest can bring these about as often as it likes. */
+void cleat_nvme_warn(struct cleat_nvme *n, const char *line)
+{
+	if (n->warned > NVME_WARNINGS_MAX)
+		return;
+	n->ops.warn(n->opaque, n->warned < NVME_WARNINGS_MAX ?
+				       line :
+				       "no more such lines are shown");
+	n->warned++;
+}
+
 void cleat_nvme_fatal(struct cleat_nvme *n, const char *why)
 {
-	if (!(n->csts & NVME_CSTS_CFS) && n->ops.warn)
-		n->ops.warn(n->opaque, why);
+	if (!(n->csts & NVME_CSTS_CFS))
+		cleat_nvme_warn(n, why);
 	n->csts |= NVME_CSTS_CFS;
 }
 
@@ -116,7 +127,6 @@ static void controller_reset(struct cleat_nvme *n)
 	cleat_nvme_features_reset(n);
 	n->csts = 0;
 	n->intms = 0;
-	n->queues_warned = false;
 	n->stats.resets++;
 	cleat_nvme_irq_update_pin(n);
 }

@@ -38,6 +38,7 @@ static void tell_sync_error(struct cleat_nvme *n)
 	if (!n->disk->sync_error || n->warnings & NVME_WARN_RELIABILITY)
 		return;
 	cleat_nvme_warning(n, NVME_WARN_RELIABILITY, NVME_HEALTH_RELIABILITY);
+	/* Once, whatever other lines there were. */
 	n->ops.warn(n->opaque, "data did not reach the disk: flushes fail "
 			       "from now on");
 }

@@ -18,6 +18,7 @@
 #define NVME_AERS_MAX 4
 #define NVME_EVENTS_MAX 8
 #define NVME_ERRORS_MAX 64
+#define NVME_WARNINGS_MAX 16
 /* Commands of one queue in a row, so that no guest starves the socket. */
 #define NVME_BURST 32
 
@@ -134,7 +135,7 @@ struct cleat_nvme {
 	struct nvme_cq *cqs;
 	struct nvme_dbbuf dbbuf;
 	unsigned scan; /* next unused doorbell to look at */
-	bool queues_warned;
+	unsigned warned; /* lines for the administrator so far */
 
 	struct nvme_features features;
 	struct nvme_events events;
@@ -158,6 +159,7 @@ typedef unsigned nvme_handler(struct cleat_nvme *n, struct nvme_request *req);
 
 /* controller.c */
 bool cleat_nvme_running(const struct cleat_nvme *n);
+void cleat_nvme_warn(struct cleat_nvme *n, const char *line);
 /* Nothing works until the guest resets the controller. */
 void cleat_nvme_fatal(struct cleat_nvme *n, const char *why);
 void cleat_nvme_apply_cc(struct cleat_nvme *n);
