@@ -313,6 +313,14 @@ typedef int cleat_inbound_handler(void *opaque, struct cleat_inbound *in);
 void cleat_device_serve(struct cleat_device *dev, uint16_t command,
 			cleat_inbound_handler *handler, void *opaque);
 
+/*
+ * The bus-master gate: while the guest has the function's bus mastering off,
+ * DMA by message is answered with -ENODEV. Open until somebody closes it: a
+ * device need not be a PCI function's. When it returns with the gate closed, no
+ * handler is running.
+ */
+void cleat_device_set_master(struct cleat_device *dev, bool on);
+
 /* --- The events thread -------------------------------------------------- */
 
 /*

@@ -163,7 +163,11 @@ static int serve(struct cleat_device *dev, struct cleat_inbound *in)
 		return -EINVAL;
 	pthread_mutex_lock(&dev->serve_lock);
 	served = &dev->served[in->command];
-	err = served->handler ? served->handler(served->opaque, in) : -EINVAL;
+	if (!served->handler)
+		err = -EINVAL;
+	else
+		err = dev->no_master ? -ENODEV :
+				       served->handler(served->opaque, in);
 	pthread_mutex_unlock(&dev->serve_lock);
 	return err;
 }
@@ -226,6 +230,13 @@ void cleat_deliver(struct cleat_device *dev, struct cleat_stream *stream,
 		cleat_device_fail(dev, -EPROTO,
 				  "the server sent a reply on the twin socket");
 	}
+}
+
+void cleat_device_set_master(struct cleat_device *dev, bool on)
+{
+	pthread_mutex_lock(&dev->serve_lock);
+	dev->no_master = !on;
+	pthread_mutex_unlock(&dev->serve_lock);
 }
 
 void cleat_device_serve(struct cleat_device *dev, uint16_t command,

@@ -183,6 +183,7 @@ struct cleat_device {
 
 	pthread_mutex_t serve_lock; /* held while a handler runs */
 	struct cleat_served served[VFIO_USER_MIG_DATA_WRITE + 1];
+	bool no_master; /* the gate is closed; serve_lock */
 
 	pthread_mutex_t hook_lock;
 	pthread_cond_t hook_done;

@@ -137,6 +137,7 @@ static int start(struct cleat_pci *pci, struct cleat_error *reterr)
 	if (err)
 		return err;
 	/* Whoever used the device before: the guest finds it at rest. */
+	cleat_device_set_master(pci->dev, false);
 	cleat_pci_quiet(pci);
 	pci->hook.rank = CLEAT_HOOK_PCI;
 	pci->hook.lost = on_lost;
@@ -191,6 +192,8 @@ struct cleat_pci *cleat_pci_unref(struct cleat_pci *pci)
 	if (pci->worker.started)
 		withdraw(pci);
 	cleat_pci_worker_stop(pci);
+	/* The device is nobody's function any more. */
+	cleat_device_set_master(pci->dev, true);
 	dismantle(pci);
 	return NULL;
 }

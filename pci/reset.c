@@ -23,6 +23,7 @@ static void reset_ours(struct cleat_pci *pci)
 	cleat_pci_show_regs(pci);
 	memset(pci->cfg + pci->cap.msi + 4, 0, msi_bytes - 4);
 	pthread_mutex_unlock(&pci->lock);
+	cleat_device_set_master(pci->dev, false);
 	cleat_pci_bars_reset(pci);
 	cleat_pci_table_reset(pci);
 	cleat_pci_bars_apply(pci);

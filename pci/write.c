@@ -82,6 +82,9 @@ static struct pci_regs meet(struct cleat_pci *pci, const struct pci_regs *a,
  * Off here first, then at the server; on there first, then here. When the vCPU
  * is called back in between, its next try finds the registers half-way and
  * comes to the same end.
+ *
+ * Only the gate for DMA opens first: a server that learns that it is master may
+ * begin at once.
  */
 static int change(struct cleat_pci *pci, const struct pci_regs *next,
 		  const struct word_write *w)
@@ -93,6 +96,7 @@ static int change(struct cleat_pci *pci, const struct pci_regs *next,
 	both = meet(pci, &pci->regs, next);
 	pthread_mutex_unlock(&pci->lock);
 	set_regs(pci, &both);
+	cleat_device_set_master(pci->dev, next->command & PCI_COMMAND_MASTER);
 	err = apply(pci);
 	if (!err)
 		err = cleat_pci_forward(pci, w->offset, w->raw, w->length);
