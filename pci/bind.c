@@ -181,20 +181,25 @@ static void route_one(struct pci_vector *vector, bool *begun)
 	if (!*begun)
 		pci->ops.routes_begin(pci->ops.opaque);
 	*begun = true;
+	vector->fresh = true;
 	vector->routed = !pci->ops.msi_route(pci->ops.opaque, vector->gsi,
 					     &vector->plan);
 	set_msi(vector);
 }
 
-/* A GSI that sends what it should not is worse than none. */
+/*
+ * Which of this round's routes were refused is not told. A GSI that sends what
+ * it should not is worse than none.
+ */
 static void drop_routes(struct cleat_pci *pci, unsigned first, unsigned count,
 			bool all)
 {
 	for (unsigned i = first; i < first + count; i++) {
 		struct pci_vector *vector = &pci->vectors[i];
 
-		if (all)
+		if (all && vector->fresh)
 			vector->routed = false;
+		vector->fresh = false;
 		if (vector->how == PCI_IRQFD && !vector->routed)
 			unbind(vector);
 	}

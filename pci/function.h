@@ -105,6 +105,7 @@ enum pci_bound {
  * @wanted: this round: the guest wants it delivered
  * @used:   this round: the guest has a use for it, maybe masked
  * @routed: @gsi sends @msi
+ * @fresh:  this round: a route was asked for
  * @fd:     its eventfd, once armed; the irq room's
  * @plan:   this round: what it is to send
  * @msi:    what it sends; written under irq_turn and lock
@@ -118,6 +119,7 @@ struct pci_vector {
 	bool used;
 	bool has_gsi;
 	bool routed;
+	bool fresh;
 	uint32_t gsi;
 	int fd;
 	struct cleat_msi plan;
