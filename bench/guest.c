@@ -393,6 +393,13 @@ size_t cleat_guest_ram_size(struct guest *guest)
 	return guest->ram_size;
 }
 
+uint64_t cleat_guest_tsc_khz(struct guest *guest)
+{
+	int khz = ioctl(guest->cpus[0].fd, KVM_GET_TSC_KHZ, 0);
+
+	return khz > 0 ? (uint64_t)khz : 0;
+}
+
 uint64_t cleat_guest_counter(unsigned vector)
 {
 	return GUEST_COUNTERS + 8ull * vector;

@@ -152,6 +152,9 @@ uint64_t cleat_guest_alloc(struct guest *guest, size_t size);
 /* Let the guest reach [@address, @address + @length), below 2^47. */
 int cleat_guest_window(struct guest *guest, uint64_t address, uint64_t length);
 
+/* Ticks per millisecond of the guest's time-stamp counter; 0: KVM won't say. */
+uint64_t cleat_guest_tsc_khz(struct guest *guest);
+
 /* Guest address of a vector's count of interrupts taken, and the count. */
 uint64_t cleat_guest_counter(unsigned vector);
 uint64_t cleat_guest_interrupts(struct guest *guest, unsigned vector);
