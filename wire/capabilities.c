@@ -230,6 +230,7 @@ void cleat_capabilities_default(struct cleat_capabilities *caps)
 		.max_dma_maps = CLEAT_DEFAULT_DMA_MAPS,
 		.page_sizes = CLEAT_DEFAULT_PAGE_SIZES,
 		.twin_fd_index = -1,
+		.migration_pgsize = CLEAT_DEFAULT_PAGE_SIZES,
 	};
 }
 
