@@ -332,6 +332,22 @@ void cleat_call_abandon(struct cleat_device *dev, struct cleat_call *call)
 	call->slot = NULL;
 }
 
+void cleat_call_expire(struct cleat_device *dev, struct cleat_call *call)
+{
+	struct cleat_slot *slot;
+
+	pthread_mutex_lock(&dev->lock);
+	call->deadline_ns = 0;
+	slot = call->slot;
+	/* A leader looks at its deadline at every tick. */
+	if (slot && slot->asleep) {
+		cleat_sleepers_remove(dev, slot);
+		atomic_store(&slot->word, 1);
+		cleat_futex_wake(&slot->word);
+	}
+	pthread_mutex_unlock(&dev->lock);
+}
+
 static int explain(struct cleat_device *dev, const struct cleat_call *call,
 		   int err, struct cleat_error *reterr)
 {

@@ -129,6 +129,13 @@ int cleat_call_finish(struct cleat_device *dev, struct cleat_call *call);
  */
 void cleat_call_abandon(struct cleat_device *dev, struct cleat_call *call);
 
+/*
+ * From another thread: the time limit of a started request is over now, and
+ * whoever waits in its cleat_call_finish() leaves with -ETIMEDOUT. The caller
+ * sees to it that the struct stays where it is meanwhile. Does not sleep.
+ */
+void cleat_call_expire(struct cleat_device *dev, struct cleat_call *call);
+
 /* --- The cancel handle of the calling thread ---------------------------- */
 
 /* The handle that the calling thread has entered, or NULL. */
