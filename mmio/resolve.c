@@ -29,6 +29,7 @@ static const char why_ioregionfd[] = "no kernel has ioregionfds";
 static const char why_shadow_length[] = "the shadow doorbell has no length";
 static const char why_shadow_aligned[] = "the shadow is not aligned";
 static const char why_shadow_overlap[] = "overlaps another shadow doorbell";
+static const char why_no_fd[] = "no eventfd came with it";
 static const char why_outside[] = "the descriptor is not inside the region";
 
 /* An IO descriptor while it is being judged. */
@@ -94,6 +95,8 @@ static const char *judge_kick(const struct resolver *r,
 {
 	uint64_t length = io->length;
 
+	if (io->fd < 0)
+		return why_no_fd;
 	if (length > WIDEST || (length & (length - 1)))
 		return why_length;
 	if (io->match && !length)
@@ -113,6 +116,8 @@ static const char *judge_shadow(const struct resolver *r,
 {
 	const struct cleat_io_fd *io = &source->io;
 
+	if (io->fd < 0)
+		return why_no_fd;
 	if (!io->length)
 		return why_shadow_length;
 	/* No store could have that value. */

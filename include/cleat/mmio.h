@@ -150,20 +150,23 @@ CLEAT_API int cleat_mmio_unreserve(struct cleat_mmio *mmio,
  * @mmio:    the table
  * @space:   memory (KVM_EXIT_MMIO) or ports (KVM_EXIT_IO)
  * @address: guest address
- * @data:    written for reads on success and on -ENOTCONN, read for writes;
- *           little-endian, @length bytes
+ * @data:    written for reads on success, read for writes; little-endian,
+ *           @length bytes
  * @length:  1 to 8
  * @write:   a store
  *
- * An access that runs over the end of a segment is cut there. A device that is
- * lost reads as all ones and swallows writes, with success, as PCI does for a
- * device that is gone; so does an access that the server answers with an error
- * or not in time.
+ * An access that runs over the end of a way is cut there, and its parts travel
+ * each in its own; what is beyond the region's end reads as ones and is
+ * dropped. A device that is lost reads as all ones and swallows writes, with
+ * success, as PCI does for a device that is gone; so does an access that the
+ * server answers with an error or not in time.
  *
  * Context: any thread, any number at once. Sleeps where the way is a message.
  * Return: 0; -ENOENT: the address is nobody's here, @data untouched; -EINTR:
  * called back by cleat_cancel_set(), call again with the same access when the
- * vCPU runs again; -EINVAL for a length that no CPU has.
+ * vCPU runs again (a request that is under way is then picked up, not sent
+ * twice; any other access under the same handle gives it up); -EINVAL for a
+ * length that no CPU has.
  */
 CLEAT_API int cleat_mmio_access(struct cleat_mmio *mmio, enum cleat_space space,
 				uint64_t address, void *data, unsigned length,
@@ -177,8 +180,8 @@ CLEAT_API int cleat_mmio_access(struct cleat_mmio *mmio, enum cleat_space space,
  * of the guest and ends the connection to their servers.
  *
  * Context: vCPU threads. Sleeps.
- * Return: 0: something was mended, run the vCPU again; -ENOENT: the fault is
- * not the library's.
+ * Return: 0: something was mended by this or by another thread since this one
+ * asked last, run the vCPU again; -ENOENT: the fault is not the library's.
  */
 CLEAT_API int cleat_mmio_fault(struct cleat_mmio *mmio);
 
@@ -213,7 +216,8 @@ struct cleat_binding;
  * @region:       its region number
  * @space:        memory or ports
  * @order:        of two regions at one address the lower order keeps it
- * @ops:          where slots and ioeventfds are made; NULL: everything traps
+ * @ops:          where slots and ioeventfds are made; NULL: everything traps;
+ *                copied
  * @emulated:     parts served in this process; copied
  * @num_emulated: how many
  */
@@ -254,7 +258,8 @@ CLEAT_API int cleat_mmio_bind(struct cleat_mmio *mmio,
  * @binding: may be NULL
  *
  * No access is inside it when it returns: those that wait for the server are
- * called back (they read ones, as from a device that is gone).
+ * called back (they read ones, as from a device that is gone), and one that
+ * cannot even send its request waits for its time limit at most.
  *
  * Context: control. Sleeps.
  * Return: NULL.
@@ -267,9 +272,10 @@ cleat_mmio_unbind(struct cleat_binding *binding);
  * @binding: the binding; moved if it is placed elsewhere
  * @address: guest address of the region's first byte
  *
- * Publishes the range, then makes slots and ioeventfds. Where the address is
+ * Publishes the range, then makes slots and ioeventfds. Where any part of it is
  * another's (reserved, or of a lower order) the binding waits and takes the
- * place when it is free; that is no error.
+ * place when it is free; that is no error. Neither is it one that the device is
+ * lost or shut down.
  *
  * Context: control. Sleeps (a grace period).
  * Return: 0, -ERANGE (beyond the end of the space), -ENOMEM.

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Loads and stores on the server's pages and writes to its eventfds. Never
+ * memcpy: it may split or repeat accesses, and a device register must see the
+ * one that the guest made.
+ */
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mmio/private.h"
+
+unsigned cleat_natural(uint64_t offset, unsigned length)
+{
+	unsigned size = 8;
+
+	while (size > length || offset % size)
+		size >>= 1;
+	return size;
+}
+
+#define LOAD(type, from, to)                                                   \
+	do {                                                                   \
+		type value_ = __atomic_load_n((const type *)(from),            \
+					      __ATOMIC_ACQUIRE);               \
+									       \
+		memcpy(to, &value_, sizeof(value_));                           \
+	} while (0)
+
+static void load_one(const uint8_t *from, uint8_t *to, unsigned size)
+{
+	switch (size) {
+	case 8:
+		LOAD(uint64_t, from, to);
+		break;
+	case 4:
+		LOAD(uint32_t, from, to);
+		break;
+	case 2:
+		LOAD(uint16_t, from, to);
+		break;
+	default:
+		LOAD(uint8_t, from, to);
+	}
+}
+
+/* Release: the guest's stores to memory before this one are seen before it. */
+#define STORE(type, to, from)                                                  \
+	do {                                                                   \
+		type value_;                                                   \
+									       \
+		memcpy(&value_, from, sizeof(value_));                         \
+		__atomic_store_n((type *)(to), value_, __ATOMIC_RELEASE);      \
+	} while (0)
+
+static void store_one(uint8_t *to, const uint8_t *from, unsigned size)
+{
+	switch (size) {
+	case 8:
+		STORE(uint64_t, to, from);
+		break;
+	case 4:
+		STORE(uint32_t, to, from);
+		break;
+	case 2:
+		STORE(uint16_t, to, from);
+		break;
+	default:
+		STORE(uint8_t, to, from);
+	}
+}
+
+void cleat_host_load(const uint8_t *from, void *to, unsigned length)
+{
+	uint8_t *at = to;
+
+	while (length) {
+		unsigned size = cleat_natural((uintptr_t)from, length);
+
+		load_one(from, at, size);
+		from += size;
+		at += size;
+		length -= size;
+	}
+}
+
+void cleat_host_store(uint8_t *to, const void *from, unsigned length)
+{
+	const uint8_t *at = from;
+
+	while (length) {
+		unsigned size = cleat_natural((uintptr_t)to, length);
+
+		store_one(to, at, size);
+		to += size;
+		at += size;
+		length -= size;
+	}
+}
+
+void cleat_kick_fd(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+	uint64_t one = 1;
+
+	/* O_NONBLOCK is the server's to clear, and a full counter blocks. */
+	if (poll(&pfd, 1, 0) > 0 && pfd.revents & POLLOUT &&
+	    write(fd, &one, sizeof(one)) < 0)
+		return;
+}

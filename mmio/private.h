@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Private to mmio: the dispatch table and what is placed in it.
+ *
+ * A vCPU thread finds a binding under RCU, counts itself into it, leaves the
+ * read section, and only then touches anything of the server's. Who takes a
+ * binding away unpublishes it, waits for a grace period, after which nobody can
+ * come in, calls back those who wait for the server, and waits until the count
+ * is down.
+ *
+ * The control lock of a table is held over changes of what is published and of
+ * slots and ioeventfds, never over a grace period or a wait for a server. A
+ * vCPU thread in an access does not take it.
+ */
+#ifndef MMIO_PRIVATE_H
+#define MMIO_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <cleat/mmio.h>
+
+#include "client/client.h"
+#include "mmio/resolve.h"
+#include "table/table.h"
+
+#define CLEAT_CACHE_LINE 64
+
+/*
+ * Counters of a binding, one set for a few threads, so that two vCPUs in one
+ * device do not pass a cache line back and forth.
+ */
+struct cleat_stripe {
+	_Alignas(CLEAT_CACHE_LINE) atomic_uint inside;
+	_Atomic uint64_t reads[CLEAT_NUM_WAYS];
+	_Atomic uint64_t writes[CLEAT_NUM_WAYS];
+	_Atomic uint64_t failed;
+	_Atomic uint64_t called_back;
+};
+
+/* A file of the server's, or a part of it, in our address space. */
+struct cleat_file_map {
+	int fd;
+	uint64_t start; /* in the file */
+	uint64_t length;
+	uint8_t *host;
+	bool writable;
+	bool safe;
+	const char *why; /* not mapped, or not safe: a constant string */
+};
+
+/* One request of the access path. */
+struct cleat_flight {
+	struct cleat_call call;
+	struct cleat_wire_access asked;
+	struct cleat_wire_access reply;
+	uint8_t data[8];
+	unsigned count;
+	struct cleat_flight *next, *prev; /* in the binding, while waited for */
+};
+
+enum cleat_placement {
+	CLEAT_UNPLACED,
+	CLEAT_WAITING, /* the address is another's */
+	CLEAT_PLACED,
+};
+
+struct cleat_binding {
+	/* Set by cleat_mmio_bind(). */
+	struct cleat_mmio *mmio;
+	struct cleat_device *dev;
+	unsigned region;
+	enum cleat_space space;
+	uint32_t order;
+	uint64_t serial;
+	struct cleat_vm_ops ops;
+	uint64_t length;
+	bool readable;
+	bool writable;
+	struct cleat_emulated *windows;
+	unsigned num_windows;
+	struct cleat_io_fds io_fds;
+	struct cleat_file_map *maps;
+	unsigned num_maps;
+	struct cleat_resolve_area *areas;
+	unsigned num_areas;
+	uint8_t **area_hosts;	/* first byte of each area, or NULL */
+	uint8_t **shadow_hosts; /* first byte of each entry, or NULL */
+	struct cleat_runs runs;
+
+	/* Under the control lock. */
+	struct cleat_binding *next, *prev; /* of all */
+	struct cleat_binding *next_waiting;
+	struct cleat_binding *next_loser;
+	enum cleat_placement placement;
+	uint64_t address;
+	bool no_memory; /* the last try to publish it failed for that */
+	bool gone;	/* taken out for good */
+	bool *slot_in;
+	uint32_t *slots;
+	bool *kick_in;
+
+	struct cleat_device_hook hook;
+	atomic_uint pins;
+	atomic_bool lost; /* reads ones, swallows writes */
+	atomic_uint draining;
+	atomic_uint drain_word;
+
+	pthread_mutex_t flights_lock;
+	struct cleat_flight *flights;
+	bool recalled; /* under flights_lock: no flight may begin */
+
+	_Atomic uint64_t wait_ns[CLEAT_MMIO_BUCKETS];
+	_Atomic uint64_t wait_worst_ns;
+	unsigned stripe_mask;
+	struct cleat_stripe stripes[];
+};
+
+struct cleat_reserved {
+	uint64_t start;
+	uint64_t length;
+};
+
+struct cleat_mmio_space {
+	struct cleat_table *table;
+	struct cleat_reserved *reserved;
+	size_t num_reserved;
+	struct cleat_binding *waiting; /* lowest order first */
+};
+
+struct cleat_mmio {
+	atomic_uint refs;
+	unsigned num_stripes;
+	pthread_mutex_t lock;
+	struct cleat_mmio_space spaces[2];
+	struct cleat_binding *bindings;
+	uint64_t next_serial;
+};
+
+/* host.c */
+/* Natural pieces, each one atomic access; a store is seen after what the thread
+ * stored before. */
+void cleat_host_load(const uint8_t *from, void *to, unsigned length);
+void cleat_host_store(uint8_t *to, const void *from, unsigned length);
+/* The largest power of two that fits @length and @offset. */
+unsigned cleat_natural(uint64_t offset, unsigned length);
+/* Write an eventfd, unless its counter is full, which is a kick already. */
+void cleat_kick_fd(int fd);
+
+/* files.c */
+/*
+ * A mapping of [@offset, @offset + @length) of @fd, made or found among those
+ * of the binding. NULL: no memory. Otherwise see ->host and ->why.
+ */
+struct cleat_file_map *cleat_file_map(struct cleat_binding *binding, int fd,
+				      uint64_t offset, uint64_t length,
+				      bool write);
+void cleat_files_unmap(struct cleat_binding *binding);
+uint8_t *cleat_file_host(const struct cleat_file_map *map, uint64_t offset);
+
+/* refs.c */
+/* The binding at an address, counted into; NULL if there is none. */
+struct cleat_binding *cleat_binding_get(struct cleat_mmio *mmio,
+					enum cleat_space space,
+					uint64_t address, uint64_t *ret_offset);
+void cleat_binding_put(struct cleat_binding *binding);
+struct cleat_stripe *cleat_binding_stripe(struct cleat_binding *binding);
+/* Wait until nobody is inside. Unpublished, and a grace period ago. */
+void cleat_binding_drain(struct cleat_binding *binding);
+/* Memory only. */
+void cleat_binding_pin(struct cleat_binding *binding);
+void cleat_binding_unpin(struct cleat_binding *binding);
+
+/* mmio.c */
+/* 0, or -ERANGE for what is not inside the space. */
+int cleat_mmio_check(enum cleat_space space, uint64_t start, uint64_t length);
+/* Control lock held. */
+bool cleat_mmio_is_reserved(const struct cleat_mmio_space *space,
+			    uint64_t start, uint64_t length);
+
+/* place.c: control lock held */
+/* Make slots and ioeventfds where the binding is placed, or take them away. */
+void cleat_binding_install(struct cleat_binding *binding);
+void cleat_binding_uninstall(struct cleat_binding *binding);
+/* Out of the table and of the waiting; true if it had been in the table. */
+bool cleat_binding_unpublish(struct cleat_binding *binding);
+/* Into the list of those who wait for their address. Not in the table. */
+void cleat_binding_wait(struct cleat_binding *binding);
+/* Place all who wait and can be placed now; true if others had to go. */
+bool cleat_mmio_settle(struct cleat_mmio *mmio, enum cleat_space space);
+
+/* flight.c */
+/*
+ * Send, and wait for, one request of @count bytes at @offset; @data is replaced
+ * for reads. Return: 0; -EINTR, with @call->slot still set if it is under way
+ * (@park); any other error is the access's failure.
+ */
+int cleat_flight_go(struct cleat_binding *binding, struct cleat_flight *flight,
+		    uint64_t offset, void *data, unsigned count, bool write,
+		    bool park);
+/* Wait again for one that was parked. */
+int cleat_flight_resume(struct cleat_device *dev, struct cleat_flight *flight,
+			void *data);
+/* Call back all who wait; none may begin to after that. */
+void cleat_flights_recall(struct cleat_binding *binding);
+
+/* lost.c */
+int cleat_binding_hook(struct cleat_binding *binding);
+/* Out of everything, nobody inside. May be called twice. */
+void cleat_binding_withdraw(struct cleat_binding *binding);
+
+#endif
