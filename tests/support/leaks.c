@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <dirent.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 
 #include "tests/support/support.h"
 
@@ -81,9 +82,10 @@ static void remember(int fd, void *arg)
 		leaks->open[fd] = 1;
 }
 
-static void *do_nothing(void *arg)
+static void *tell_tid(void *arg)
 {
-	return arg;
+	*(pid_t *)arg = (pid_t)syscall(SYS_gettid);
+	return NULL;
 }
 
 /*
@@ -92,10 +94,18 @@ static void *do_nothing(void *arg)
  */
 static void start_sanitizers_thread(void)
 {
+	struct deadline grace = deadline_in(GRACE_MS);
 	pthread_t thread;
+	char path[64];
+	pid_t tid = 0;
 
-	if (!pthread_create(&thread, NULL, do_nothing, NULL))
-		pthread_join(thread, NULL);
+	if (pthread_create(&thread, NULL, tell_tid, &tid))
+		return;
+	pthread_join(thread, NULL);
+	snprintf(path, sizeof(path), "/proc/self/task/%d", (int)tid);
+	/* A thread that was joined may be listed for a moment longer. */
+	while (!access(path, F_OK) && deadline_left(&grace))
+		usleep(100);
 }
 
 void leaks_begin(struct leaks *leaks)
