@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,9 +64,13 @@ static int send_piece(int fd, const uint8_t *data, size_t size, uint8_t how)
 static int await_request(int fd)
 {
 	static __thread uint8_t body[65536];
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
 	struct cleat_header header;
 	size_t left;
 
+	/* The client may be waiting for us as we are for it: that is the end. */
+	if (poll(&pfd, 1, 5) <= 0)
+		return 0;
 	if (recv(fd, &header, sizeof(header), MSG_WAITALL) != sizeof(header))
 		return 0;
 	for (left = header.size - sizeof(header); left;) {
