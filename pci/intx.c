@@ -43,7 +43,7 @@ void cleat_pci_intx_destroy(struct cleat_pci *pci)
 /* A full counter is a kick already, and writing it would block. */
 static void kick(int fd)
 {
-	struct pollfd pollfd = {.fd = fd, .events = POLLOUT};
+	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
 	uint64_t one = 1;
 
 	if (poll(&pollfd, 1, 0) == 1 && (pollfd.revents & POLLOUT) &&
@@ -76,7 +76,7 @@ void cleat_pci_intx_unmask(struct cleat_pci *pci)
 	 * Servers say of INTx that it is neither maskable nor automasked when
 	 * it is: so they are asked, until one refuses.
 	 */
-	if (err && !cleat_device_is_lost(pci->dev))
+	if (err == -EINVAL || err == -EOPNOTSUPP || err == -ENOSYS)
 		atomic_store(&pci->intx.mute, true);
 }
 
