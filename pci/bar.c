@@ -138,17 +138,17 @@ static unsigned find_windows(struct cleat_pci *pci, unsigned index,
 			     struct cleat_emulated windows[2])
 {
 	struct cleat_emulated all[2] = {
-		{.offset = pci->table_at,
-		 .length = cleat_pci_table_length(pci),
-		 .access = cleat_pci_table_access,
-		 .opaque = pci},
-		{.offset = pci->pba_at,
-		 .length = cleat_pci_pba_length(pci),
-		 .access = cleat_pci_pba_access,
-		 .opaque = pci},
+		{ .offset = pci->table_at,
+		  .length = cleat_pci_table_length(pci),
+		  .access = cleat_pci_table_access,
+		  .opaque = pci },
+		{ .offset = pci->pba_at,
+		  .length = cleat_pci_pba_length(pci),
+		  .access = cleat_pci_pba_access,
+		  .opaque = pci },
 	};
 	unsigned first = pci->pba_at < pci->table_at, num = 0;
-	uint8_t bars[2] = {pci->table_bar, pci->pba_bar};
+	uint8_t bars[2] = { pci->table_bar, pci->pba_bar };
 
 	/* In the order of their addresses. */
 	if (pci->cap.msix && bars[first] == index)

@@ -83,7 +83,7 @@ void cleat_pci_vectors_forget(struct cleat_pci *pci)
 			pci->ops.gsi_free(pci->ops.opaque, vector->gsi);
 		}
 		pthread_mutex_lock(&pci->lock);
-		*vector = (struct pci_vector){.pci = pci, .fd = -1};
+		*vector = (struct pci_vector){ .pci = pci, .fd = -1 };
 		pthread_mutex_unlock(&pci->lock);
 	}
 	if (begun)

@@ -199,7 +199,7 @@ static int probe_one(struct cleat_pci *pci, struct chain *chain, uint8_t at,
 
 int cleat_pci_probe_caps(struct cleat_pci *pci, struct cleat_error *reterr)
 {
-	struct chain chain = {.link = PCI_CAPABILITY_LIST};
+	struct chain chain = { .link = PCI_CAPABILITY_LIST };
 	uint8_t at;
 
 	if (!(pci->cfg[PCI_STATUS] & PCI_STATUS_CAP_LIST)) {

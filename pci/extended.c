@@ -85,7 +85,7 @@ static int walk(struct cleat_pci *pci, bool *seen, struct cleat_error *reterr)
 
 int cleat_pci_probe_extended(struct cleat_pci *pci, struct cleat_error *reterr)
 {
-	bool seen[PCI_CONFIG_SIZE / 4] = {false};
+	bool seen[PCI_CONFIG_SIZE / 4] = { false };
 	int err;
 
 	if (pci->length <= PCI_CFG_SPACE_SIZE)

@@ -45,7 +45,7 @@ static void on_shutdown(struct cleat_device_hook *hook)
 static int check_config(const struct cleat_pci_config *config,
 			struct cleat_error *reterr)
 {
-	struct cleat_device_info info = {.size = sizeof(info)};
+	struct cleat_device_info info = { .size = sizeof(info) };
 
 	if (config->size < sizeof(*config) || !config->device || !config->mmio)
 		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -EINVAL,
@@ -219,7 +219,7 @@ static void count_vectors(struct cleat_pci *pci, struct cleat_pci_stats *stats)
 
 int cleat_pci_stats(struct cleat_pci *pci, struct cleat_pci_stats *stats)
 {
-	struct cleat_pci_stats all = {.size = stats->size};
+	struct cleat_pci_stats all = { .size = stats->size };
 
 	if (stats->size < sizeof(uint32_t))
 		return -EINVAL;

@@ -19,7 +19,7 @@ static void reset_ours(struct cleat_pci *pci)
 	unsigned msi_bytes = pci->cap.msi ? cleat_pci_msi_length(pci) : 4;
 
 	pthread_mutex_lock(&pci->lock);
-	pci->regs = (struct pci_regs){.hold = true};
+	pci->regs = (struct pci_regs){ .hold = true };
 	cleat_pci_show_regs(pci);
 	memset(pci->cfg + pci->cap.msi + 4, 0, msi_bytes - 4);
 	pthread_mutex_unlock(&pci->lock);
@@ -32,7 +32,7 @@ static void reset_ours(struct cleat_pci *pci)
 
 static bool has_device_reset(struct cleat_pci *pci)
 {
-	struct cleat_device_info info = {.size = sizeof(info)};
+	struct cleat_device_info info = { .size = sizeof(info) };
 
 	return !cleat_device_info(pci->dev, &info) &&
 	       (info.flags & CLEAT_DEVICE_INFO_RESET);
