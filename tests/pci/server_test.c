@@ -3,9 +3,11 @@
  * The function on a device of our own server library: what one side means by a
  * register the other must mean too.
  */
+#include <linux/kvm.h>
 #include <linux/pci_regs.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 
 #include <cleat/cleat.h>
 #include <cleat/server.h>
@@ -183,12 +185,12 @@ static uint8_t find_cap(struct machine *m, uint8_t id)
 	return (uint8_t)at;
 }
 
-static struct machine *machine_new(void)
+static struct machine *machine_with(const struct cleat_vm_ops *ops)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	struct cleat_device_config device = { .size = sizeof(device) };
 	struct cleat_pci_config config = { .size = sizeof(config),
-					   .ops = &m->ops };
+					   .ops = ops ? ops : &m->ops };
 	int ends[2];
 
 	pthread_mutex_init(&m->lock, NULL);
@@ -207,6 +209,11 @@ static struct machine *machine_new(void)
 	m->msix = find_cap(m, PCI_CAP_ID_MSIX);
 	m->express = find_cap(m, PCI_CAP_ID_EXP);
 	return m;
+}
+
+static struct machine *machine_new(void)
+{
+	return machine_with(NULL);
 }
 
 static void machine_end(struct machine *m)
@@ -355,6 +362,86 @@ CLEAT_TC(extended__serial)
 	machine_end(m);
 }
 
+/* Routes of pins 0 to 23 of the I/O APIC, as a VMM has them. */
+static struct kvm_irq_routing *base_routes(void)
+{
+	struct kvm_irq_routing *routes =
+		calloc(1, sizeof(*routes) + 24 * sizeof(routes->entries[0]));
+
+	ATF_REQUIRE(routes);
+	for (unsigned i = 0; i < 24; i++)
+		routes->entries[routes->nr++] = (struct kvm_irq_routing_entry){
+			.gsi = i,
+			.type = KVM_IRQ_ROUTING_IRQCHIP,
+			.u.irqchip = { KVM_IRQCHIP_IOAPIC, i },
+		};
+	return routes;
+}
+
+static struct cleat_kvm *kvm_ops(int vm)
+{
+	struct kvm_irq_routing *routes = base_routes();
+	struct cleat_kvm_config config = {
+		.size = sizeof(config),
+		.first_slot = 1,
+		.slots = 8,
+		.first_gsi = 24,
+		.gsis = 64,
+		.base_routes = routes,
+		.intx_gsi = intx_gsi,
+	};
+	struct cleat_kvm *kvm;
+
+	ATF_REQUIRE_EQ(0, cleat_kvm_create(vm, &config, &kvm, NULL));
+	free(routes);
+	return kvm;
+}
+
+static struct cleat_pci_stats stats_of(struct machine *m)
+{
+	struct cleat_pci_stats stats = { .size = sizeof(stats) };
+
+	ATF_REQUIRE_EQ(0, cleat_pci_stats(m->pci, &stats));
+	return stats;
+}
+
+/* KVM takes what is fired, unless it is masked. */
+static void use_real_kvm(struct machine *m)
+{
+	enable(m, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	ATF_CHECK_EQ(1, stats_of(m).type);
+	ATF_CHECK_EQ(1, stats_of(m).irqfds);
+	write16(m, m->msix + 2, PCI_MSIX_FLAGS_ENABLE);
+	store(m, 0x1000, 0xfee00000);
+	store(m, 0x1000 + 8, 0x41);
+	store(m, 0x1000 + 12, 0);
+	ATF_CHECK_EQ(1, stats_of(m).irqfds);
+	store(m, 0x1000 + 12, 1);
+	store(m, REG_RAISE, 0);
+	ATF_CHECK_EQ(1, load(m, 0x2000));
+	store(m, 0x1000 + 12, 0);
+	store(m, 0x1000 + 12, 1);
+	ATF_CHECK_EQ(0, load(m, 0x2000));
+	ATF_CHECK_EQ(0, stats_of(m).injected);
+}
+
+CLEAT_TC(kvm__takes_interrupts)
+{
+	int kvm_fd = kvm_open(tc), vm = ioctl(kvm_fd, KVM_CREATE_VM, 0);
+	struct cleat_kvm *kvm;
+	struct machine *m;
+
+	ATF_REQUIRE(vm >= 0);
+	ATF_REQUIRE_EQ(0, ioctl(vm, KVM_CREATE_IRQCHIP, 0));
+	kvm = kvm_ops(vm);
+	m = machine_with(cleat_kvm_ops(kvm));
+	use_real_kvm(m);
+	machine_end(m);
+	cleat_kvm_destroy(kvm);
+	close(vm);
+	close(kvm_fd);
+}
+
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, msix__end_to_end);
@@ -362,5 +449,6 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, types__one_after_the_other);
 	ATF_TP_ADD_TC(tp, flr__reaches_the_device);
 	ATF_TP_ADD_TC(tp, extended__serial);
+	ATF_TP_ADD_TC(tp, kvm__takes_interrupts);
 	return atf_no_error();
 }
