@@ -5,6 +5,7 @@
  * could not be called back without losing the connection.
  */
 #include <errno.h>
+#include <signal.h>
 
 #include "pci/function.h"
 
@@ -71,6 +72,19 @@ int cleat_pci_worker_wait(struct cleat_pci *pci, uint64_t ticket)
 	return err;
 }
 
+/* The VMM's signals are its own: none may be taken by this thread. */
+static int create_thread(struct cleat_pci *pci)
+{
+	sigset_t all, before;
+	int err;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = -pthread_create(&pci->worker.thread, NULL, work, pci);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return err;
+}
+
 int cleat_pci_worker_start(struct cleat_pci *pci)
 {
 	struct pci_worker *worker = &pci->worker;
@@ -78,7 +92,7 @@ int cleat_pci_worker_start(struct cleat_pci *pci)
 
 	if (err)
 		return err;
-	err = -pthread_create(&worker->thread, NULL, work, pci);
+	err = create_thread(pci);
 	if (err) {
 		cleat_cancel_destroy(worker->cancel);
 		worker->cancel = NULL;
