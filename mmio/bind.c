@@ -77,7 +77,7 @@ static int map_shadows(struct cleat_binding *binding,
 	int err = cleat_device_io_fds(binding->dev, binding->region,
 				      &binding->io_fds, NULL);
 
-	if (err == -ENOMEM)
+	if (err == -ENOMEM || err == -ECANCELED)
 		return err;
 	if (err)
 		memset(&binding->io_fds, 0, sizeof(binding->io_fds));

@@ -245,7 +245,8 @@ struct cleat_binding_config {
  * guest reaches those parts by message.
  *
  * Context: control. Sleeps.
- * Return: 0, -ENOENT (no such region, or it is empty), -EINVAL, -ENOMEM.
+ * Return: 0, -ENOENT (no such region, or it is empty), -EINVAL, -ENOMEM,
+ * -ESHUTDOWN, -ECANCELED.
  * Ownership: the caller's; cleat_mmio_unbind().
  */
 CLEAT_API int cleat_mmio_bind(struct cleat_mmio *mmio,
