@@ -285,7 +285,11 @@ int cleat_srv_region_info(struct cleat_server *srv, struct cleat_srv_msg *msg)
 		payload[1].iov_len = d.length;
 		return cleat_srv_reply_full(srv, msg, payload, d.fds, d.n_fds);
 	}
-	/* Asked with too little room: the size is the answer, ask again. */
+	/*
+	 * Asked with too little room: the size is the answer, ask again. QEMU's
+	 * client takes no flag of capabilities without their offset.
+	 */
+	d.info.flags &= ~VFIO_REGION_INFO_FLAG_CAPS;
 	d.info.cap_offset = 0;
 	return cleat_srv_reply(srv, msg, &d.info, sizeof(d.info));
 }

@@ -54,7 +54,7 @@ static void ask_twice(struct rig *rig, uint32_t index,
 	memcpy(&info, reply->body, sizeof(info));
 	if (info.argsz > sizeof(info)) {
 		ATF_REQUIRE_EQ(0, reply->nr_fds);
-		ATF_REQUIRE(info.flags & VFIO_REGION_INFO_FLAG_CAPS);
+		ATF_REQUIRE(!(info.flags & VFIO_REGION_INFO_FLAG_CAPS));
 		ATF_REQUIRE_EQ(0, info.cap_offset);
 		peer_message_end(reply);
 		ask(rig, index, info.argsz, reply);
