@@ -17,6 +17,7 @@
 
 #include <cleat/cancel.h>
 #include <cleat/device.h>
+#include <cleat/irq.h>
 
 #include "wire/wire.h"
 
@@ -197,49 +198,7 @@ struct cleat_region {
 const struct cleat_region *cleat_device_region(struct cleat_device *dev,
 					       unsigned index);
 
-/* Types of sub-regions in GET_REGION_IO_FDS. */
-enum cleat_io_fd_type {
-	CLEAT_IO_FD_IOEVENTFD = 0,
-	CLEAT_IO_FD_IOREGIONFD = 1,
-	CLEAT_IO_FD_SHADOW = 2,
-};
-
-/*
- * One sub-region. @fd and @shadow_fd are -1 where there is none. Checked here:
- * inside the region, descriptors there, ioeventfds are eventfds.
- */
-struct cleat_io_fd {
-	uint64_t offset;
-	uint64_t length;
-	enum cleat_io_fd_type type;
-	bool match;
-	bool ports;
-	uint64_t datamatch;
-	int fd;
-	int shadow_fd;
-	uint64_t shadow_offset;
-};
-
-/*
- * The sub-regions of a region. Asks the server: a second call may give more
- * than the first. A server that does not know the command has none: 0 of them.
- */
-struct cleat_io_fds {
-	unsigned num;
-	struct cleat_io_fd *entries;
-	unsigned num_fds;
-	int *fds; /* each once; entries borrow from here */
-};
-int cleat_device_io_fds(struct cleat_device *dev, unsigned index,
-			struct cleat_io_fds *ret, struct cleat_error *reterr);
-void cleat_io_fds_free(struct cleat_io_fds *io_fds);
-
-/* GET_IRQ_INFO of an index, asked once at open: flags VFIO_IRQ_INFO_*. */
-struct cleat_irq_info {
-	uint32_t flags;
-	uint32_t count;
-};
-/* Return: 0 or -ENOENT. */
+/* GET_IRQ_INFO of an index, asked once at open. Return: 0 or -ENOENT. */
 int cleat_device_irq_info(struct cleat_device *dev, unsigned index,
 			  struct cleat_irq_info *ret);
 

@@ -273,6 +273,7 @@ int cleat_device_irq_info(struct cleat_device *dev, unsigned index,
 	if (index >= dev->info.num_irqs)
 		return -ENOENT;
 	*ret = dev->irqs[index];
+	ret->size = sizeof(*ret);
 	return 0;
 }
 

@@ -85,7 +85,7 @@ static int convert(const struct io_ask *ask,
 	*to = (struct cleat_io_fd){
 		.offset = from->offset,
 		.length = from->size,
-		.type = (enum cleat_io_fd_type)from->type,
+		.type = from->type,
 		.match = from->flags & CLEAT_WIRE_IO_FD_MATCH,
 		.ports = from->flags & CLEAT_WIRE_IO_FD_PORTS,
 		.datamatch = from->datamatch,

@@ -9,7 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "irq/irq.h"
+#include "irq/private.h"
 
 /* More than PCI has of any type is nothing that a guest could use. */
 #define MAX_VECTORS 2048
@@ -58,31 +58,10 @@ static struct type *find(struct cleat_irqs *irqs, unsigned index)
 
 /* --- Messages ------------------------------------------------------------ */
 
-static int set_irqs(struct cleat_irqs *irqs, struct cleat_wire_irq_set set,
-		    const int *fds, unsigned num_fds)
+static int set_irqs(struct cleat_irqs *irqs,
+		    const struct cleat_wire_irq_set *set)
 {
-	/* None is due, but one that echoes the request does no harm. */
-	uint8_t reply[sizeof(set)];
-	struct cleat_call call = {
-		.command = VFIO_USER_DEVICE_SET_IRQS,
-		.deadline_class = CLEAT_CALL_CONTROL,
-		.head = &set,
-		.head_size = sizeof(set),
-		.fds = fds,
-		.num_fds = num_fds,
-		.reply = reply,
-		.reply_size = sizeof(reply),
-	};
-
-	set.argsz = sizeof(set);
-	/*
-	 * Where an eventfd leads must be known. Masking, unmasking and firing
-	 * can be done again, and a vCPU may be called back from them: they are
-	 * no reason to give the device up.
-	 */
-	if (num_fds || !set.count)
-		call.flags = CLEAT_CALL_STATE;
-	return cleat_call(irqs->dev, &call, NULL);
+	return cleat_irqs_send(irqs->dev, *set, NULL, NULL, 0);
 }
 
 static int send_disable(struct cleat_irqs *irqs, unsigned index)
@@ -92,7 +71,7 @@ static int send_disable(struct cleat_irqs *irqs, unsigned index)
 		.index = index,
 	};
 
-	return set_irqs(irqs, set, NULL, 0);
+	return set_irqs(irqs, &set);
 }
 
 static int send_fds(struct cleat_irqs *irqs, unsigned index, uint32_t action,
@@ -105,7 +84,7 @@ static int send_fds(struct cleat_irqs *irqs, unsigned index, uint32_t action,
 		.count = count,
 	};
 
-	return set_irqs(irqs, set, fds, count);
+	return cleat_irqs_send(irqs->dev, set, NULL, fds, count);
 }
 
 /* --- Descriptors --------------------------------------------------------- */
@@ -301,7 +280,7 @@ static int act(struct cleat_irqs *irqs, unsigned index, uint32_t action,
 	if (!type || !count || count > type->info.count ||
 	    first > type->info.count - count)
 		return -EINVAL;
-	return set_irqs(irqs, set, NULL, 0);
+	return set_irqs(irqs, &set);
 }
 
 int cleat_irqs_mask(struct cleat_irqs *irqs, unsigned index, unsigned first,

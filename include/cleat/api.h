@@ -23,4 +23,16 @@ enum cleat_space {
 	CLEAT_PORTS = 1,
 };
 
+/* Interrupt types of a PCI device; the numbers are VFIO's. */
+#define CLEAT_IRQ_INTX 0u
+#define CLEAT_IRQ_MSI 1u
+#define CLEAT_IRQ_MSIX 2u
+#define CLEAT_IRQ_ERR 3u
+#define CLEAT_IRQ_REQ 4u
+
+/* Kinds of IO descriptors; the numbers are the protocol's. */
+#define CLEAT_IO_FD_IOEVENTFD 0u
+#define CLEAT_IO_FD_IOREGIONFD 1u
+#define CLEAT_IO_FD_SHADOW 2u
+
 #endif

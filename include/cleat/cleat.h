@@ -7,6 +7,7 @@
 #include <cleat/cancel.h>
 #include <cleat/device.h>
 #include <cleat/error.h>
+#include <cleat/irq.h>
 #include <cleat/kvm.h>
 #include <cleat/memory.h>
 #include <cleat/mmio.h>

@@ -235,6 +235,76 @@ CLEAT_API int cleat_region_area(struct cleat_device *dev, unsigned index,
 				unsigned area, struct cleat_region_area *ret);
 
 /**
+ * struct cleat_io_fd - writes that may go by a descriptor instead of a message
+ * @offset:    in the region, bytes
+ * @length:    of an ioeventfd 1, 2, 4, 8, or 0 for a write of any width;
+ *             of an ioregionfd how far it reaches
+ * @type:      CLEAT_IO_FD_IOEVENTFD, _IOREGIONFD or _SHADOW
+ * @match:     only writes of @datamatch
+ * @ports:     of a region of I/O ports
+ * @datamatch: the value, with @match
+ * @fd:        an eventfd, or what the server calls an ioregionfd, which no
+ *             kernel takes: these accesses are messages; -1: none
+ * @shadow_fd: of a shadow doorbell the file into which the value is stored
+ *             before @fd is kicked; otherwise -1
+ * @shadow_offset: where in that file
+ */
+struct cleat_io_fd {
+	uint64_t offset;
+	uint64_t length;
+	uint32_t type;
+	bool match;
+	bool ports;
+	uint64_t datamatch;
+	int fd;
+	int shadow_fd;
+	uint64_t shadow_offset;
+};
+
+/**
+ * struct cleat_io_fds - those of a region
+ * @num:     how many @entries
+ * @entries: checked: inside the region, with their descriptors, ioeventfds
+ *           being eventfds
+ * @num_fds: how many @fds
+ * @fds:     every descriptor once; entries borrow from here
+ */
+struct cleat_io_fds {
+	unsigned num;
+	struct cleat_io_fd *entries;
+	unsigned num_fds;
+	int *fds;
+};
+
+/**
+ * cleat_device_io_fds() - ask for the IO descriptors of a region
+ * @dev:    an open device
+ * @index:  region number
+ * @ret:    written in any case; cleat_io_fds_free()
+ * @reterr: why it failed; may be NULL
+ *
+ * Sends GET_REGION_IO_FDS, so that a later call may give more than the first.
+ * cleat_mmio_bind() asks by itself. A server that does not know the command
+ * has none.
+ *
+ * Context: control. Sleeps.
+ * Return: 0, -ENOENT (no such region), -EPROTO, -ENOMEM, -ENOTCONN, -ETIMEDOUT,
+ * -ECANCELED, -ESHUTDOWN.
+ * Ownership: the caller's, until cleat_io_fds_free().
+ */
+CLEAT_API int cleat_device_io_fds(struct cleat_device *dev, unsigned index,
+				  struct cleat_io_fds *ret,
+				  struct cleat_error *reterr);
+
+/**
+ * cleat_io_fds_free() - close the descriptors and free the entries
+ * @io_fds: as filled in by cleat_device_io_fds(); empty afterwards
+ *
+ * Context: any thread. Does not sleep.
+ */
+CLEAT_API void cleat_io_fds_free(struct cleat_io_fds *io_fds);
+
+/**
  * cleat_region_read() - read from a device region
  * @dev:    an open device
  * @index:  region number, as VFIO_PCI_BAR0_REGION_INDEX and friends

@@ -199,11 +199,6 @@ struct cleat_server_area {
 	uint64_t fd_offset;
 };
 
-/* cleat_server_io_fd.type; the numbers are the protocol's */
-#define CLEAT_IO_FD_IOEVENTFD 0u
-#define CLEAT_IO_FD_IOREGIONFD 1u
-#define CLEAT_IO_FD_SHADOW 2u
-
 /* cleat_server_io_fd.flags; the numbers are KVM's */
 #define CLEAT_IO_FD_DATAMATCH (1u << 0)
 #define CLEAT_IO_FD_PIO (1u << 1)
@@ -212,7 +207,7 @@ struct cleat_server_area {
  * struct cleat_server_io_fd - writes that may arrive by a descriptor
  * @offset:        byte offset in the region
  * @length:        1, 2, 4, 8, or 0 for a write of any width
- * @type:          CLEAT_IO_FD_*
+ * @type:          CLEAT_IO_FD_IOEVENTFD, _IOREGIONFD or _SHADOW
  * @flags:         CLEAT_IO_FD_DATAMATCH, CLEAT_IO_FD_PIO (an I/O BAR)
  * @fd:            eventfd that is written instead of a message; may be that of
  *                 other entries as well
@@ -489,13 +484,6 @@ CLEAT_API void cleat_server_dma_dirty(struct cleat_server *srv, uint64_t iova,
 
 /* ------------------------------------------------------------------ */
 /* Interrupts                                                          */
-
-/* Interrupt types of a PCI device; the numbers are VFIO's. */
-#define CLEAT_IRQ_INTX 0u
-#define CLEAT_IRQ_MSI 1u
-#define CLEAT_IRQ_MSIX 2u
-#define CLEAT_IRQ_ERR 3u
-#define CLEAT_IRQ_REQ 4u
 
 /**
  * cleat_server_add_irqs() - tell of an interrupt type

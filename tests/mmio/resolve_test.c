@@ -529,7 +529,7 @@ static void any_ios(struct setting *s, unsigned short seed[3])
 		io->io.offset = any(seed, any(seed, 2) ? 0x20 : 0x4000);
 		io->io.length = any(seed, 2) ? 1ull << any(seed, 4) :
 					       any(seed, 0x1800);
-		io->io.type = (enum cleat_io_fd_type)any(seed, 3);
+		io->io.type = (uint32_t)any(seed, 3);
 		io->io.match = any(seed, 3) == 0;
 		io->io.datamatch = any(seed, 3);
 		io->io.fd = (int)any(seed, 3);
