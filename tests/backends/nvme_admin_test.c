@@ -34,6 +34,8 @@ CLEAT_TC(identify__controller)
 	guest_start(&g);
 	guest_enable(&g);
 	require_status(&g, NVME_SUCCESS, identify(1, 0));
+	/* The data and its completion have been written. */
+	ATF_REQUIRE_EQ(4096 + 16, g.dirty);
 	id = (void *)(g.ram + GUEST_DATA);
 	ATF_REQUIRE(!memcmp(id->sn, "CLEAT", 5));
 	ATF_REQUIRE(!memcmp(id->mn, "cleat-nvme ", 11));

@@ -52,10 +52,14 @@ static int write_ram(void *opaque, uint64_t addr, const void *buf,
 		     size_t count)
 {
 	struct guest *guest = opaque;
+	void (*in_write)(struct guest *guest) = guest->in_write;
 
 	if (!inside(addr, count))
 		return -ENOENT;
 	memcpy(guest->ram + addr, buf, count);
+	guest->in_write = NULL;
+	if (in_write)
+		in_write(guest);
 	return 0;
 }
 

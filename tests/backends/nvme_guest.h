@@ -47,8 +47,9 @@ struct guest {
 	bool pin;
 	unsigned warnings;
 	uint64_t dirty; /* bytes reported */
-	/* Runs inside the next copying read, as a message would. */
+	/* Runs inside the next copying read or write, as a message would. */
 	void (*in_read)(struct guest *guest);
+	void (*in_write)(struct guest *guest);
 };
 
 void guest_start(struct guest *guest);

@@ -317,14 +317,29 @@ static void ring(struct host *host, unsigned index, uint32_t value)
 		host_write32(host, NVME_DOORBELLS + 4 * index, value);
 }
 
-void host_submit(struct host *host, unsigned q, struct nvme_command cmd)
+void host_put(struct host *host, unsigned q, struct nvme_command cmd)
 {
 	uint32_t *tail = &host->queues[q].tail;
 
 	cmd.cid = ++host->cid;
 	memcpy(host->ram + HOST_SQ(q) + *tail * 64, &cmd, 64);
 	*tail = (*tail + 1) % HOST_ENTRIES;
-	ring(host, 2 * q, *tail);
+}
+
+void host_ring(struct host *host, unsigned q)
+{
+	ring(host, 2 * q, host->queues[q].tail);
+}
+
+void host_ring_head(struct host *host, unsigned q)
+{
+	ring(host, 2 * q + 1, host->queues[q].head);
+}
+
+void host_submit(struct host *host, unsigned q, struct nvme_command cmd)
+{
+	host_put(host, q, cmd);
+	host_ring(host, q);
 }
 
 bool host_done(struct host *host, unsigned q)
@@ -358,7 +373,7 @@ static void wait_vector(struct host *host, unsigned vector)
 	}
 }
 
-struct nvme_completion host_complete(struct host *host, unsigned q)
+struct nvme_completion host_take(struct host *host, unsigned q)
 {
 	struct nvme_completion done;
 	uint32_t *head = &host->queues[q].head;
@@ -369,7 +384,14 @@ struct nvme_completion host_complete(struct host *host, unsigned q)
 	*head = (*head + 1) % HOST_ENTRIES;
 	if (!*head)
 		host->queues[q].phase ^= 1;
-	ring(host, 2 * q + 1, *head);
+	return done;
+}
+
+struct nvme_completion host_complete(struct host *host, unsigned q)
+{
+	struct nvme_completion done = host_take(host, q);
+
+	host_ring_head(host, q);
 	return done;
 }
 

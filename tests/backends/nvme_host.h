@@ -58,11 +58,15 @@ void host_config16(struct host *host, uint32_t offset, uint16_t value);
 /* Enabled, with queue pair 1. */
 void host_enable(struct host *host);
 
-/* Puts a command and rings. */
+/* Puts a command, and rings. */
+void host_put(struct host *host, unsigned q, struct nvme_command cmd);
+void host_ring(struct host *host, unsigned q);
+void host_ring_head(struct host *host, unsigned q);
 void host_submit(struct host *host, unsigned q, struct nvme_command cmd);
 /* Whether a completion is there already. */
 bool host_done(struct host *host, unsigned q);
-/* Waits for the interrupt and takes the completion. */
+/* Waits for the interrupt and takes the completion; take rings no doorbell. */
+struct nvme_completion host_take(struct host *host, unsigned q);
 struct nvme_completion host_complete(struct host *host, unsigned q);
 unsigned host_command(struct host *host, unsigned q, struct nvme_command cmd);
 /* Blocks of 512 bytes at HOST_DATA. */

@@ -122,6 +122,46 @@ CLEAT_TC(serve__default_is_mapped)
 	host_end(&host);
 }
 
+static void fill_queue(struct host *host)
+{
+	struct nvme_command flush = { .opcode = NVME_IO_FLUSH, .nsid = 1 };
+
+	for (unsigned i = 0; i < HOST_ENTRIES - 1; i++)
+		host_put(host, 1, flush);
+	host_ring(host, 1);
+	for (unsigned i = 0; i < HOST_ENTRIES - 1; i++)
+		host_take(host, 1);
+}
+
+/* The head is all that the guest rings, and the program is asleep. */
+static void require_wakes(const char *doorbells)
+{
+	struct host host = { .doorbells = doorbells };
+	struct nvme_command nothing = { .opcode = NVME_ADMIN_ABORT };
+
+	host_start(&host, plain);
+	host_enable(&host);
+	fill_queue(&host);
+	host_submit(&host, 1, (struct nvme_command){ .nsid = 1 });
+	/* When the second is done, a whole turn has gone by. */
+	ATF_REQUIRE_EQ(NVME_SUCCESS, host_command(&host, 0, nothing));
+	ATF_REQUIRE_EQ(NVME_SUCCESS, host_command(&host, 0, nothing));
+	ATF_REQUIRE(!host_done(&host, 1));
+	host_ring_head(&host, 1);
+	host_complete(&host, 1);
+	ATF_REQUIRE_EQ(0, host_stop(&host));
+	ATF_REQUIRE_EQ(1, counter("cq_full"));
+	host_end(&host);
+}
+
+CLEAT_TC(complete__queue_full)
+{
+	require_wakes("trapped");
+	require_wakes("mapped");
+	require_wakes("shadow");
+	require_wakes("ioeventfd");
+}
+
 CLEAT_TC(end__client_goes)
 {
 	struct host host = { .doorbells = "mapped" };
@@ -319,6 +359,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, serve__ioeventfd);
 	ATF_TP_ADD_TC(tp, serve__memory_without_descriptor);
 	ATF_TP_ADD_TC(tp, serve__default_is_mapped);
+	ATF_TP_ADD_TC(tp, complete__queue_full);
 	ATF_TP_ADD_TC(tp, end__client_goes);
 	ATF_TP_ADD_TC(tp, start__second_on_one_file);
 	ATF_TP_ADD_TC(tp, start__bad_options);

@@ -190,6 +190,46 @@ CLEAT_TC(dbbuf__value_found_without_a_ring)
 	guest_end(&g);
 }
 
+/* As a guest that has looked at the event index a moment too early. */
+static void submit_without_ring(struct guest *g)
+{
+	struct nvme_command cmd = flush(10);
+
+	guest_put(g, 1, &cmd);
+	memcpy(g->ram + GUEST_DBBUF + 8, &g->queues[1].tail, 4);
+}
+
+static void skip_completion(struct guest *g)
+{
+	g->in_write = submit_without_ring;
+}
+
+static void skip_first_part(struct guest *g)
+{
+	g->in_write = skip_completion;
+}
+
+CLEAT_TC(dbbuf__value_comes_while_rearming)
+{
+	struct guest g = { .doorbells = NVME_IOEVENTFD, .by_message = true };
+	struct nvme_command cmd = flush(9);
+	struct nvme_completion done;
+
+	guest_start_io(&g);
+	set_dbbuf(&g);
+	guest_put(&g, 1, &cmd);
+	guest_ring(&g, 1);
+	/* Two writes of the completion, then that of the event index. */
+	g.in_write = skip_first_part;
+	guest_run(&g);
+	ATF_REQUIRE(!g.in_write);
+	ATF_REQUIRE(guest_take(&g, 1, &done));
+	ATF_REQUIRE_EQ(9, done.cid);
+	ATF_REQUIRE(guest_take(&g, 1, &done));
+	ATF_REQUIRE_EQ(10, done.cid);
+	guest_end(&g);
+}
+
 CLEAT_TC(dbbuf__refused)
 {
 	struct guest g = { .doorbells = NVME_IOEVENTFD };
@@ -426,14 +466,23 @@ CLEAT_TC(doorbell__left_over_from_before)
 {
 	struct guest g = { .doorbells = NVME_MAPPED };
 	struct nvme_completion done;
+	struct nvme_command sq = {
+		.opcode = NVME_ADMIN_CREATE_SQ,
+		.prp1 = GUEST_SQ(2),
+		.cdw10 = (GUEST_ENTRIES - 1) << 16 | 2,
+		.cdw11 = 1u << 16 | 1,
+	};
 
 	guest_start_io(&g);
-	/* Stored before there was a queue 2: the queue starts at 0. */
+	guest_put(&g, 0, &sq);
+	guest_ring(&g, 0);
+	/* Stored before there is a queue 2: the queue starts at 0. */
 	g.page[4] = 3;
-	guest_create_queues(&g, 2, GUEST_ENTRIES);
 	guest_run(&g);
-	ATF_REQUIRE(!guest_take(&g, 2, &done));
-	ATF_REQUIRE_EQ(NVME_SUCCESS, guest_command(&g, 2, flush(0), NULL));
+	ATF_REQUIRE(guest_take(&g, 0, &done));
+	ATF_REQUIRE_EQ(NVME_SUCCESS, STATUS(done));
+	ATF_REQUIRE(!guest_take(&g, 1, &done));
+	ATF_REQUIRE_EQ(0, stats(&g)->io[NVME_IO_FLUSH]);
 	guest_end(&g);
 }
 
@@ -534,6 +583,7 @@ static atf_error_t add_doorbell_cases(atf_tp_t *tp)
 {
 	ATF_TP_ADD_TC(tp, dbbuf__asks_for_the_next_ring);
 	ATF_TP_ADD_TC(tp, dbbuf__value_found_without_a_ring);
+	ATF_TP_ADD_TC(tp, dbbuf__value_comes_while_rearming);
 	ATF_TP_ADD_TC(tp, dbbuf__refused);
 	ATF_TP_ADD_TC(tp, dbbuf__out_of_memory);
 	ATF_TP_ADD_TC(tp, kick__without_dbbuf_is_told);
