@@ -131,6 +131,7 @@ unsigned cleat_nvme_dbbuf_config(struct cleat_nvme *n, struct nvme_request *req)
 	n->dbbuf.doorbells = req->cmd.prp1;
 	n->dbbuf.eventidx = req->cmd.prp2;
 	n->dbbuf.on = true;
+	n->value_missing = false;
 	for (unsigned i = 1; i <= n->queues; i++) {
 		n->sqs[i].armed = UINT32_MAX;
 		n->cqs[i].armed = UINT32_MAX;

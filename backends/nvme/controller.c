@@ -123,6 +123,7 @@ static void controller_reset(struct cleat_nvme *n)
 		for (unsigned i = 0; i < NVME_DOORBELL_BYTES / 4; i++)
 			cleat_nvme_doorbell_clear(n, i);
 	memset(&n->dbbuf, 0, sizeof(n->dbbuf));
+	n->value_missing = false;
 	memset(&n->events, 0, sizeof(n->events));
 	cleat_nvme_features_reset(n);
 	n->csts = 0;

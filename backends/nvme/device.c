@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "backends/nvme/device.h"
@@ -18,6 +19,7 @@
 #define VENDOR 0xc1ea
 #define DEVICE 0x0001
 #define CLASS_NVME 0x010802
+#define VALUE_SECONDS 2
 
 /* ---- what the controller asks of us ---- */
 
@@ -210,12 +212,34 @@ static void watch_heads(struct nvme_device *device)
 		device->heads_watched = false;
 }
 
+static void value_late(void *opaque, int fd, uint32_t events)
+{
+	struct nvme_device *device = opaque;
+	uint64_t count;
+
+	if (read(fd, &count, sizeof(count)) == sizeof(count))
+		cleat_nvme_give_up_value(device->nvme);
+	device->timing = false;
+}
+
+static void watch_value(struct nvme_device *device)
+{
+	bool want = cleat_nvme_misses_value(device->nvme);
+	struct itimerspec in = { .it_value.tv_sec = want * VALUE_SECONDS };
+
+	if (want == device->timing)
+		return;
+	device->timing = want;
+	timerfd_settime(device->timer, 0, &in, NULL);
+}
+
 static int poll_device(void *opaque)
 {
 	struct nvme_device *device = opaque;
 	int work = cleat_nvme_poll(device->nvme);
 
 	watch_heads(device);
+	watch_value(device);
 	return work;
 }
 
@@ -285,7 +309,9 @@ static int make_eventfds(struct nvme_device *device, struct cleat_error *reterr)
 		return 0;
 	device->tails = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	device->heads = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (device->tails < 0 || device->heads < 0)
+	device->timer =
+		timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (device->tails < 0 || device->heads < 0 || device->timer < 0)
 		return fail(reterr, -errno, "doorbell eventfds");
 	return 0;
 }
@@ -394,6 +420,9 @@ static int add_io_fds(struct nvme_device *device, struct cleat_error *reterr)
 	if (!err)
 		err = cleat_server_watch(device->srv, device->tails, EPOLLIN,
 					 kicked, device);
+	if (!err)
+		err = cleat_server_watch(device->srv, device->timer, EPOLLIN,
+					 value_late, device);
 	return err ? fail(reterr, err, "doorbell eventfds") : 0;
 }
 
@@ -476,6 +505,7 @@ int cleat_nvme_device_create(struct nvme_device *device,
 		.page_fd = -1,
 		.tails = -1,
 		.heads = -1,
+		.timer = -1,
 	};
 	err = create(device, options, reterr);
 	if (err)
@@ -501,5 +531,6 @@ void cleat_nvme_device_destroy(struct nvme_device *device)
 	close_fd(device->page_fd);
 	close_fd(device->tails);
 	close_fd(device->heads);
+	close_fd(device->timer);
 	close_fd(device->stats_fd);
 }

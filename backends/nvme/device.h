@@ -43,6 +43,8 @@ struct nvme_device {
 	int tails;
 	int heads;
 	bool heads_watched;
+	int timer; /* for a doorbell buffer to be set */
+	bool timing;
 	bool msi;
 	bool msix;
 	enum cleat_nvme_irq_mode irq_mode;

@@ -231,11 +231,23 @@ void cleat_nvme_kicked(struct cleat_nvme *n, uint64_t count)
 	if (n->doorbells != NVME_IOEVENTFD || n->dbbuf.on ||
 	    !(n->csts & NVME_CSTS_RDY))
 		return;
-	if (!cleat_nvme_io_queues_exist(n)) {
+	if (cleat_nvme_io_queues_exist(n))
+		n->value_missing = true;
+	else
 		bad_register(n);
+}
+
+bool cleat_nvme_misses_value(const struct cleat_nvme *n)
+{
+	return n->value_missing;
+}
+
+void cleat_nvme_give_up_value(struct cleat_nvme *n)
+{
+	if (!n->value_missing)
 		return;
-	}
-	cleat_nvme_fatal(n, "the guest rang a doorbell without having set a "
-			    "doorbell buffer, so the value is lost: use "
+	n->value_missing = false;
+	cleat_nvme_fatal(n, "the guest rings doorbells and sets no doorbell "
+			    "buffer, so the values are lost: use "
 			    "--doorbells=shadow or mapped for this guest");
 }

@@ -180,6 +180,14 @@ void cleat_nvme_set_bus_master(struct cleat_nvme *n, bool on);
 
 /* An eventfd was found kicked @count times; cleat_nvme_poll() comes next. */
 void cleat_nvme_kicked(struct cleat_nvme *n, uint64_t count);
+/*
+ * NVME_IOEVENTFD: a doorbell was rung before there was a doorbell buffer, so
+ * its value is not known. A guest may do that for the moment that it needs to
+ * set the buffer (after a reset, Linux does), and then nothing is lost. The
+ * program gives it some time, then gives up, which fails the controller.
+ */
+bool cleat_nvme_misses_value(const struct cleat_nvme *n);
+void cleat_nvme_give_up_value(struct cleat_nvme *n);
 /* A completion queue is full: kicks for CQ heads matter just now. */
 bool cleat_nvme_wants_heads(const struct cleat_nvme *n);
 

@@ -134,6 +134,7 @@ struct cleat_nvme {
 	struct nvme_sq *sqs; /* queues + 1, by id */
 	struct nvme_cq *cqs;
 	struct nvme_dbbuf dbbuf;
+	bool value_missing; /* rung without a buffer to look into */
 	unsigned scan; /* next unused doorbell to look at */
 	unsigned warned; /* lines for the administrator so far */
 

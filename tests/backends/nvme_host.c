@@ -466,6 +466,6 @@ void host_enable(struct host *host)
 	enable_admin(host);
 	ATF_REQUIRE_EQ(NVME_SUCCESS, host_command(host, 0, cq));
 	ATF_REQUIRE_EQ(NVME_SUCCESS, host_command(host, 0, sq));
-	if (is(host, "ioeventfd"))
+	if (is(host, "ioeventfd") && !host->no_dbbuf)
 		set_dbbuf(host);
 }

@@ -21,6 +21,7 @@
 struct host {
 	const char *doorbells; /* set before host_start() */
 	bool by_message;       /* no descriptor for guest memory */
+	bool no_dbbuf;	       /* a guest that does not know of it */
 	struct child child;
 	int fd;
 	uint16_t id;

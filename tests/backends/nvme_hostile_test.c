@@ -161,6 +161,8 @@ static void step(struct guest *g)
 		submit(g);
 	}
 	cleat_nvme_poll(g->nvme);
+	if (!some(64))
+		cleat_nvme_give_up_value(g->nvme);
 }
 
 static void revive(struct guest *g)

@@ -10,6 +10,18 @@
 
 #include "tests/backends/nvme_host.h"
 
+/* The program's sanitizers need what its filter refuses. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 static const char *const plain[] = { "--file=disk", "--size=4M",
 				     "--stats=stats", NULL };
 
@@ -160,6 +172,26 @@ CLEAT_TC(complete__queue_full)
 	require_wakes("mapped");
 	require_wakes("shadow");
 	require_wakes("ioeventfd");
+}
+
+CLEAT_TC(kick__without_dbbuf)
+{
+	struct host host = { .doorbells = "ioeventfd", .no_dbbuf = true };
+	char text[1024];
+
+	host_start(&host, plain);
+	host_enable(&host);
+	host_submit(&host, 1, (struct nvme_command){ .nsid = 1 });
+	REQUIRE_SOON(host_read32(&host, NVME_REG_CSTS) & NVME_CSTS_CFS);
+	read_text("nvme.err", text, sizeof(text));
+	ATF_REQUIRE(strstr(text, "--doorbells=shadow or mapped"));
+	/* And a guest that does know of it can have the disk back. */
+	host_write32(&host, NVME_REG_CC, 0);
+	host.no_dbbuf = false;
+	host_enable(&host);
+	write_and_read(&host);
+	ATF_REQUIRE_EQ(0, host_stop(&host));
+	host_end(&host);
 }
 
 CLEAT_TC(end__client_goes)
@@ -347,6 +379,8 @@ CLEAT_TC(rights__are_dropped)
 	require_status(host.child.pid, "NoNewPrivs", "1");
 	require_status(host.child.pid, "CapEff", "0000000000000000");
 	require_status(host.child.pid, "CapPrm", "0000000000000000");
+	if (!SANITIZED)
+		require_status(host.child.pid, "Seccomp", "2");
 	ATF_REQUIRE_EQ(0, host_stop(&host));
 	host_end(&host);
 }
@@ -360,6 +394,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, serve__memory_without_descriptor);
 	ATF_TP_ADD_TC(tp, serve__default_is_mapped);
 	ATF_TP_ADD_TC(tp, complete__queue_full);
+	ATF_TP_ADD_TC(tp, kick__without_dbbuf);
 	ATF_TP_ADD_TC(tp, end__client_goes);
 	ATF_TP_ADD_TC(tp, start__second_on_one_file);
 	ATF_TP_ADD_TC(tp, start__bad_options);

@@ -271,17 +271,47 @@ CLEAT_TC(dbbuf__out_of_memory)
 	guest_end(&g);
 }
 
-CLEAT_TC(kick__without_dbbuf_is_told)
+CLEAT_TC(kick__before_dbbuf)
+{
+	struct guest g = { .doorbells = NVME_IOEVENTFD };
+	struct nvme_command cmd = flush(3);
+	struct nvme_completion done;
+
+	guest_start_io(&g);
+	/* As Linux may after a reset: stored and rung, then the buffer set. */
+	guest_put(&g, 1, &cmd);
+	guest_ring(&g, 1);
+	guest_run(&g);
+	ATF_REQUIRE(!guest_take(&g, 1, &done));
+	ATF_REQUIRE(cleat_nvme_misses_value(g.nvme));
+	set_dbbuf(&g);
+	ATF_REQUIRE(!cleat_nvme_misses_value(g.nvme));
+	ATF_REQUIRE(guest_take(&g, 1, &done));
+	ATF_REQUIRE_EQ(3, done.cid);
+	cleat_nvme_give_up_value(g.nvme);
+	ATF_REQUIRE_EQ(NVME_CSTS_RDY, guest_read32(&g, NVME_REG_CSTS));
+	guest_end(&g);
+}
+
+CLEAT_TC(kick__without_dbbuf)
 {
 	struct guest g = { .doorbells = NVME_IOEVENTFD };
 
-	guest_start_io(&g);
-	/* The value is lost: better a dead controller than a silent one. */
+	guest_start(&g);
+	guest_enable(&g);
+	/* Of no queue at all: an event, no more. */
 	cleat_nvme_kicked(g.nvme, 1);
+	ATF_REQUIRE(!cleat_nvme_misses_value(g.nvme));
+	guest_create_queues(&g, 1, GUEST_ENTRIES);
+	cleat_nvme_kicked(g.nvme, 1);
+	ATF_REQUIRE(cleat_nvme_misses_value(g.nvme));
+	/* The value is lost: better a dead controller than a silent one. */
+	cleat_nvme_give_up_value(g.nvme);
 	ATF_REQUIRE(guest_read32(&g, NVME_REG_CSTS) & NVME_CSTS_CFS);
 	ATF_REQUIRE_EQ(1, g.warnings);
 	guest_disable(&g);
 	cleat_nvme_kicked(g.nvme, 1);
+	ATF_REQUIRE(!cleat_nvme_misses_value(g.nvme));
 	ATF_REQUIRE_EQ(0, guest_read32(&g, NVME_REG_CSTS));
 	guest_end(&g);
 }
@@ -586,7 +616,8 @@ static atf_error_t add_doorbell_cases(atf_tp_t *tp)
 	ATF_TP_ADD_TC(tp, dbbuf__value_comes_while_rearming);
 	ATF_TP_ADD_TC(tp, dbbuf__refused);
 	ATF_TP_ADD_TC(tp, dbbuf__out_of_memory);
-	ATF_TP_ADD_TC(tp, kick__without_dbbuf_is_told);
+	ATF_TP_ADD_TC(tp, kick__before_dbbuf);
+	ATF_TP_ADD_TC(tp, kick__without_dbbuf);
 	ATF_TP_ADD_TC(tp, doorbell__bad_value);
 	ATF_TP_ADD_TC(tp, doorbell__head_past_the_tail);
 	ATF_TP_ADD_TC(tp, doorbell__of_no_queue);
