@@ -48,11 +48,18 @@ int peer_accept(int listener)
 
 int peer_connect(const char *path)
 {
+	struct deadline limit = deadline_in(PATIENCE_MS);
 	struct sockaddr_un address;
 	int fd = unix_address(path, &address);
 
 	ATF_REQUIRE(fd >= 0);
-	ATF_REQUIRE_EQ(0, connect(fd, (void *)&address, sizeof(address)));
+	while (connect(fd, (void *)&address, sizeof(address))) {
+		/* A server that is just starting: no file yet, or no listen. */
+		ATF_REQUIRE_MSG((errno == ENOENT || errno == ECONNREFUSED) &&
+					deadline_left(&limit),
+				"%s: %s", path, strerror(errno));
+		usleep(1000);
+	}
 	return fd;
 }
 

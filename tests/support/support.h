@@ -148,6 +148,7 @@ void peer_pair(int ends[2]);
 /* @path must be relative: the work directory may be longer than sun_path. */
 int peer_listen(const char *path);
 int peer_accept(int listener);
+/* Waits for a server that is just starting. */
 int peer_connect(const char *path);
 
 /* Any bytes at all, as one sendmsg with descriptors on the first byte. */
