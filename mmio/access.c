@@ -105,19 +105,20 @@ static bool is_repeated(const struct park *park, const struct access *access)
 
 /* --- One part ------------------------------------------------------------------ */
 
-static void count(_Atomic uint64_t *counter)
-{
-	atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
-}
-
-static void count_way(struct cleat_binding *binding,
-		      const struct access *access, enum cleat_way way)
+static void count(struct cleat_binding *binding, enum cleat_counter counter)
 {
 	struct cleat_stripe *stripe = cleat_binding_stripe(binding);
 
+	atomic_fetch_add_explicit(&stripe->counts[counter], 1,
+				  memory_order_relaxed);
+}
+
+/* An access counts once, for the way of its first part. */
+static void count_way(struct cleat_binding *binding,
+		      const struct access *access, enum cleat_counter counter)
+{
 	if (!access->done)
-		count(access->write ? &stripe->writes[way] :
-				      &stripe->reads[way]);
+		count(binding, counter);
 }
 
 static int by_message(struct cleat_binding *binding, struct access *access,
@@ -135,7 +136,9 @@ static int by_message(struct cleat_binding *binding, struct access *access,
 	if (length == 8 &&
 	    cleat_device_has_quirk(binding->dev, CLEAT_QUIRK_SPLIT_8))
 		length = 4;
-	count_way(binding, access, CLEAT_WAY_TRAP);
+	count_way(binding, access,
+		  access->write ? CLEAT_COUNT_TRAP_WRITE :
+				  CLEAT_COUNT_TRAP_READ);
 	if (!(access->write ? binding->writable : binding->readable)) {
 		access->failed = true;
 		access->done += length;
@@ -160,7 +163,9 @@ static int by_handler(struct cleat_binding *binding, const struct cleat_run *run
 
 	if (err == -EINTR)
 		return err;
-	count_way(binding, access, CLEAT_WAY_EMULATED);
+	count_way(binding, access,
+		  access->write ? CLEAT_COUNT_EMULATED_WRITE :
+				  CLEAT_COUNT_EMULATED_READ);
 	access->failed |= err != 0;
 	access->done += length;
 	return 0;
@@ -169,10 +174,9 @@ static int by_handler(struct cleat_binding *binding, const struct cleat_run *run
 static void by_load(struct cleat_binding *binding, const struct cleat_run *run,
 		    struct access *access, uint64_t offset, unsigned length)
 {
-	const uint8_t *host = binding->area_hosts[run->area] +
-			      (offset - binding->areas[run->area].offset);
+	const uint8_t *host = run->host + (offset - run->start);
 
-	count_way(binding, access, CLEAT_WAY_MAP);
+	count_way(binding, access, CLEAT_COUNT_MAP_READ);
 	cleat_host_load(host, access->value + access->done, length);
 	access->done += length;
 }
@@ -180,10 +184,9 @@ static void by_load(struct cleat_binding *binding, const struct cleat_run *run,
 static void by_store(struct cleat_binding *binding, const struct cleat_run *run,
 		     struct access *access, uint64_t offset, unsigned length)
 {
-	uint8_t *host = binding->area_hosts[run->area] +
-			(offset - binding->areas[run->area].offset);
+	uint8_t *host = run->host + (offset - run->start);
 
-	count_way(binding, access, CLEAT_WAY_MAP);
+	count_way(binding, access, CLEAT_COUNT_MAP_WRITE);
 	cleat_host_store(host, access->value + access->done, length);
 	access->done += length;
 }
@@ -203,13 +206,12 @@ static bool by_shadow(struct cleat_binding *binding,
 {
 	const struct cleat_io_fd *io = &binding->io_fds.entries[run->shadow];
 	const struct cleat_kick *kick = run->seg.kicks;
-	uint8_t *host = binding->shadow_hosts[run->shadow] +
-			(offset - io->offset);
+	uint8_t *host = run->shadow_host + (offset - run->start);
 
 	if (kick->match && (access->done || offset != io->offset ||
 			    !matches(kick, access)))
 		return false;
-	count_way(binding, access, CLEAT_WAY_SHADOW);
+	count_way(binding, access, CLEAT_COUNT_SHADOW_WRITE);
 	cleat_host_store(host, access->value + access->done, length);
 	cleat_kick_fd(kick->fd);
 	access->done += length;
@@ -220,12 +222,12 @@ static bool by_shadow(struct cleat_binding *binding,
 static bool by_kick(struct cleat_binding *binding, const struct cleat_run *run,
 		    struct access *access, uint64_t offset)
 {
-	if (access->done || offset != run->seg.offset || !run->wanted)
+	if (access->done || !run->wanted || offset != run->start)
 		return false;
 	for (unsigned i = 0; i < run->seg.num_kicks; i++) {
 		if (!matches(&run->seg.kicks[i], access))
 			continue;
-		count_way(binding, access, CLEAT_WAY_IOEVENTFD);
+		count_way(binding, access, CLEAT_COUNT_IOEVENTFD_WRITE);
 		cleat_kick_fd(run->seg.kicks[i].fd);
 		access->done = access->length;
 		return true;
@@ -309,7 +311,7 @@ static void finish(struct cleat_binding *binding, const struct access *access,
 		   void *data)
 {
 	if (access->failed)
-		count(&cleat_binding_stripe(binding)->failed);
+		count(binding, CLEAT_COUNT_FAILED);
 	if (!access->write)
 		memcpy(data, access->value, access->length);
 }
@@ -322,7 +324,7 @@ static int call_back(struct cleat_binding *binding, const struct access *access)
 {
 	struct park *park = current_park();
 
-	count(&cleat_binding_stripe(binding)->called_back);
+	count(binding, CLEAT_COUNT_CALLED_BACK);
 	if (park && (park->flight.call.slot || access->done))
 		park_access(park, binding, access);
 	return -EINTR;
@@ -370,7 +372,7 @@ static int resume(struct park *park, void *data)
 		err = cleat_flight_resume(binding->dev, flight,
 					  access->value + access->done);
 		if (err == -EINTR) {
-			count(&cleat_binding_stripe(binding)->called_back);
+			count(binding, CLEAT_COUNT_CALLED_BACK);
 			return err;
 		}
 		access->failed |= err != 0;

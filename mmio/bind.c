@@ -126,6 +126,24 @@ static int resolve(struct cleat_binding *binding,
 	return err;
 }
 
+/* Where the vCPU thread finds each run. */
+static void find_hosts(struct cleat_binding *binding)
+{
+	for (unsigned i = 0; i < binding->runs.num; i++) {
+		struct cleat_run *run = &binding->runs.runs[i];
+
+		if (run->area >= 0)
+			run->host = binding->area_hosts[run->area] +
+				    (run->start -
+				     binding->areas[run->area].offset);
+		if (run->shadow >= 0)
+			run->shadow_host =
+				binding->shadow_hosts[run->shadow] +
+				(run->start -
+				 binding->io_fds.entries[run->shadow].offset);
+	}
+}
+
 static int make_marks(struct cleat_binding *binding)
 {
 	size_t slots = binding->runs.num_slots + 1;
@@ -150,6 +168,8 @@ static int find_ways(struct cleat_binding *binding,
 		err = resolve(binding, io);
 	if (!err)
 		err = make_marks(binding);
+	if (!err)
+		find_hosts(binding);
 	free(io);
 	return err;
 }
@@ -379,19 +399,15 @@ int cleat_binding_segment(struct cleat_binding *binding, unsigned segment,
 	return 0;
 }
 
-static void add_stripe(struct cleat_mmio_stats *stats,
-		       struct cleat_stripe *stripe)
+static uint64_t total(struct cleat_binding *binding, enum cleat_counter counter)
 {
-	for (unsigned i = 0; i < CLEAT_NUM_WAYS; i++) {
-		stats->reads[i] += atomic_load_explicit(&stripe->reads[i],
-							memory_order_relaxed);
-		stats->writes[i] += atomic_load_explicit(&stripe->writes[i],
-							 memory_order_relaxed);
-	}
-	stats->failed += atomic_load_explicit(&stripe->failed,
-					      memory_order_relaxed);
-	stats->called_back += atomic_load_explicit(&stripe->called_back,
-						   memory_order_relaxed);
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i <= binding->stripe_mask; i++)
+		sum += atomic_load_explicit(
+			&binding->stripes[i].counts[counter],
+			memory_order_relaxed);
+	return sum;
 }
 
 int cleat_binding_stats(struct cleat_binding *binding,
@@ -401,8 +417,20 @@ int cleat_binding_stats(struct cleat_binding *binding,
 		return -EINVAL;
 	memset(stats, 0, sizeof(*stats));
 	stats->size = sizeof(*stats);
-	for (unsigned i = 0; i <= binding->stripe_mask; i++)
-		add_stripe(stats, &binding->stripes[i]);
+	stats->reads[CLEAT_WAY_MAP] = total(binding, CLEAT_COUNT_MAP_READ);
+	stats->writes[CLEAT_WAY_MAP] = total(binding, CLEAT_COUNT_MAP_WRITE);
+	stats->reads[CLEAT_WAY_TRAP] = total(binding, CLEAT_COUNT_TRAP_READ);
+	stats->writes[CLEAT_WAY_TRAP] = total(binding, CLEAT_COUNT_TRAP_WRITE);
+	stats->writes[CLEAT_WAY_SHADOW] =
+		total(binding, CLEAT_COUNT_SHADOW_WRITE);
+	stats->writes[CLEAT_WAY_IOEVENTFD] =
+		total(binding, CLEAT_COUNT_IOEVENTFD_WRITE);
+	stats->reads[CLEAT_WAY_EMULATED] =
+		total(binding, CLEAT_COUNT_EMULATED_READ);
+	stats->writes[CLEAT_WAY_EMULATED] =
+		total(binding, CLEAT_COUNT_EMULATED_WRITE);
+	stats->failed = total(binding, CLEAT_COUNT_FAILED);
+	stats->called_back = total(binding, CLEAT_COUNT_CALLED_BACK);
 	for (unsigned i = 0; i < CLEAT_MMIO_BUCKETS; i++)
 		stats->wait_ns[i] = atomic_load_explicit(&binding->wait_ns[i],
 							 memory_order_relaxed);

@@ -106,6 +106,21 @@ static struct cleat_file_map *find_map(struct cleat_binding *binding, int fd,
 	return NULL;
 }
 
+/* A place for one more; doubled at each power of two. */
+static bool make_room(struct cleat_binding *binding)
+{
+	unsigned num = binding->num_maps;
+	struct cleat_file_map *maps;
+
+	if (num & (num - 1))
+		return true;
+	maps = reallocarray(binding->maps, num ? 2 * (size_t)num : 1,
+			    sizeof(*maps));
+	if (maps)
+		binding->maps = maps;
+	return maps;
+}
+
 struct cleat_file_map *cleat_file_map(struct cleat_binding *binding, int fd,
 				      uint64_t offset, uint64_t length,
 				      bool write)
@@ -118,12 +133,10 @@ struct cleat_file_map *cleat_file_map(struct cleat_binding *binding, int fd,
 		return map;
 	if (binding->num_maps == MAX_MAPS)
 		return &none;
-	if (!binding->maps)
-		binding->maps = calloc(MAX_MAPS, sizeof(*binding->maps));
-	if (!binding->maps)
+	if (!make_room(binding))
 		return NULL;
 	map = &binding->maps[binding->num_maps++];
-	map->fd = fd;
+	*map = (struct cleat_file_map){ .fd = fd };
 	judge_file(map, offset, length, write);
 	return map;
 }

@@ -26,16 +26,28 @@
 
 #define CLEAT_CACHE_LINE 64
 
+/* What is counted; the frequent ones first, in the cache line of @inside. */
+enum cleat_counter {
+	CLEAT_COUNT_MAP_READ,
+	CLEAT_COUNT_MAP_WRITE,
+	CLEAT_COUNT_TRAP_READ,
+	CLEAT_COUNT_TRAP_WRITE,
+	CLEAT_COUNT_SHADOW_WRITE,
+	CLEAT_COUNT_IOEVENTFD_WRITE,
+	CLEAT_COUNT_EMULATED_READ,
+	CLEAT_COUNT_EMULATED_WRITE,
+	CLEAT_COUNT_FAILED,
+	CLEAT_COUNT_CALLED_BACK,
+	CLEAT_NUM_COUNTERS,
+};
+
 /*
  * Counters of a binding, one set for a few threads, so that two vCPUs in one
  * device do not pass a cache line back and forth.
  */
 struct cleat_stripe {
 	_Alignas(CLEAT_CACHE_LINE) atomic_uint inside;
-	_Atomic uint64_t reads[CLEAT_NUM_WAYS];
-	_Atomic uint64_t writes[CLEAT_NUM_WAYS];
-	_Atomic uint64_t failed;
-	_Atomic uint64_t called_back;
+	_Atomic uint64_t counts[CLEAT_NUM_COUNTERS];
 };
 
 /* A file of the server's, or a part of it, in our address space. */
@@ -66,15 +78,24 @@ enum cleat_placement {
 };
 
 struct cleat_binding {
+	/*
+	 * What every access looks at, in one cache line: with many regions,
+	 * lines that are not in the cache are all that an access costs.
+	 */
+	_Alignas(CLEAT_CACHE_LINE) struct cleat_device *dev;
+	uint64_t length;
+	unsigned stripe_mask;
+	atomic_uint draining;
+	atomic_bool lost; /* reads ones, swallows writes */
+	struct cleat_runs runs;
+
 	/* Set by cleat_mmio_bind(). */
 	struct cleat_mmio *mmio;
-	struct cleat_device *dev;
 	unsigned region;
 	enum cleat_space space;
 	uint32_t order;
 	uint64_t serial;
 	struct cleat_vm_ops ops;
-	uint64_t length;
 	bool readable;
 	bool writable;
 	struct cleat_emulated *windows;
@@ -86,7 +107,6 @@ struct cleat_binding {
 	unsigned num_areas;
 	uint8_t **area_hosts;	/* first byte of each area, or NULL */
 	uint8_t **shadow_hosts; /* first byte of each entry, or NULL */
-	struct cleat_runs runs;
 
 	/* Under the control lock. */
 	struct cleat_binding *next, *prev; /* of all */
@@ -102,8 +122,6 @@ struct cleat_binding {
 
 	struct cleat_device_hook hook;
 	atomic_uint pins;
-	atomic_bool lost; /* reads ones, swallows writes */
-	atomic_uint draining;
 	atomic_uint drain_word;
 
 	pthread_mutex_t flights_lock;
@@ -112,7 +130,6 @@ struct cleat_binding {
 
 	_Atomic uint64_t wait_ns[CLEAT_MMIO_BUCKETS];
 	_Atomic uint64_t wait_worst_ns;
-	unsigned stripe_mask;
 	struct cleat_stripe stripes[];
 };
 
@@ -150,7 +167,8 @@ void cleat_kick_fd(int fd);
 /* files.c */
 /*
  * A mapping of [@offset, @offset + @length) of @fd, made or found among those
- * of the binding. NULL: no memory. Otherwise see ->host and ->why.
+ * of the binding. NULL: no memory. Otherwise see ->host and ->why, before the
+ * next call: it may move.
  */
 struct cleat_file_map *cleat_file_map(struct cleat_binding *binding, int fd,
 				      uint64_t offset, uint64_t length,

@@ -541,6 +541,7 @@ static struct cleat_run resolve_interval(struct resolver *r, uint64_t offset,
 					 uint64_t end)
 {
 	struct cleat_run run = {
+		.start = offset,
 		.seg = { .offset = offset, .length = end - offset, .fd = -1 },
 		.slot = -1,
 		.area = -1,
@@ -690,7 +691,7 @@ struct cleat_run *cleat_runs_find(const struct cleat_runs *runs,
 	while (high - low > 1) {
 		unsigned middle = low + (high - low) / 2;
 
-		if (runs->runs[middle].seg.offset <= offset)
+		if (runs->runs[middle].start <= offset)
 			low = middle;
 		else
 			high = middle;

@@ -63,12 +63,15 @@ struct cleat_resolve_input {
 
 /**
  * struct cleat_run - a segment, as this room knows it
- * @seg:       what users see; its kicks and fd are filled in
- * @slot:      number of the memory slot that it is to be in, or -1
- * @load:      how the vCPU thread itself loads: TRAP, MAP or EMULATED
- * @store:     how it stores what matches no kick: the same, or SHADOW
+ * @start:     where it begins in the region, as @seg.offset
  * @load_end:  loads go on in the same way up to here, over the ends of runs
  * @store_end: likewise
+ * @load:      how the vCPU thread itself loads: TRAP, MAP or EMULATED
+ * @store:     how it stores what matches no kick: the same, or SHADOW
+ * @host:      its first byte, with @area; not the resolver's to fill in
+ * @shadow_host: likewise, with @shadow
+ * @seg:       what users see; its kicks and fd are filled in
+ * @slot:      number of the memory slot that it is to be in, or -1
  * @area:      number of the area behind MAP, or -1
  * @shadow:    number of the IO descriptor behind SHADOW, or -1
  * @window:    number of the window behind EMULATED, or -1
@@ -76,16 +79,21 @@ struct cleat_resolve_input {
  *             takes no two that match the same write, the vCPU thread kicks.
  */
 struct cleat_run {
-	struct cleat_segment seg;
-	int slot;
-	enum cleat_way load;
-	enum cleat_way store;
+	/* What an access looks at first, together in a cache line. */
+	uint64_t start;
 	uint64_t load_end;
 	uint64_t store_end;
+	enum cleat_way load;
+	enum cleat_way store;
+	uint8_t *host;
+	uint8_t *shadow_host;
+	const bool *wanted;
+
+	struct cleat_segment seg;
+	int slot;
 	int area;
 	int shadow;
 	int window;
-	const bool *wanted;
 };
 
 /* A memory slot to make: whole pages of one area. */
