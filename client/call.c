@@ -11,7 +11,7 @@ int cleat_must_stop(uint64_t deadline_ns)
 {
 	if (cleat_cancel_is_set(cleat_cancel_current()))
 		return -ECANCELED;
-	return cleat_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
+	return cleat_coarse_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
 }
 
 static int lost_code(const struct cleat_device *dev)
@@ -46,7 +46,7 @@ static void receive_round(struct cleat_device *dev, struct cleat_slot *self)
 	if (cleat_outbox_state(dev, &dev->main) >= 0)
 		receive_pressed(dev, self);
 	else
-		cleat_stream_receive(dev, &dev->main, self, 0);
+		cleat_spin_receive(dev, self);
 }
 
 /*
@@ -83,6 +83,7 @@ static void follow(struct cleat_device *dev, struct cleat_slot *slot)
 void cleat_lead_round(struct cleat_device *dev, bool for_room)
 {
 	struct pollfd pfd = { .fd = dev->main.fd };
+	_Atomic uint32_t *next;
 	bool mine;
 
 	pthread_mutex_lock(&dev->lock);
@@ -102,8 +103,9 @@ void cleat_lead_round(struct cleat_device *dev, bool for_room)
 		return;
 	pthread_mutex_lock(&dev->lock);
 	dev->leader = false;
-	cleat_pass_lead(dev);
+	next = cleat_pass_lead(dev);
 	pthread_mutex_unlock(&dev->lock);
+	cleat_wake_up(next);
 }
 
 /* Every slot is in flight: let replies come in. Conn lock held around. */
@@ -131,7 +133,7 @@ static uint64_t deadline_of(struct cleat_device *dev,
 {
 	if (dev->open_deadline_ns)
 		return dev->open_deadline_ns;
-	return cleat_now_ns() + dev->limit_ns[call->deadline_class];
+	return cleat_deadline_ns(dev->limit_ns[call->deadline_class]);
 }
 
 static int send_call(struct cleat_device *dev, const struct cleat_call *call,
@@ -182,6 +184,7 @@ static int check_call(struct cleat_device *dev, const struct cleat_call *call)
 static int start_replied(struct cleat_device *dev, struct cleat_call *call)
 {
 	struct cleat_slot *slot = call->slot;
+	_Atomic uint32_t *next = NULL;
 	int err = send_call(dev, call, slot->id);
 
 	pthread_mutex_lock(&dev->lock);
@@ -189,11 +192,12 @@ static int start_replied(struct cleat_device *dev, struct cleat_call *call)
 		/* Not a byte is out, or nothing will come in any more. */
 		cleat_slot_release(dev, slot);
 		call->slot = NULL;
-		cleat_pass_lead(dev);
+		next = cleat_pass_lead(dev);
 		cleat_events_arm(dev);
 	}
 	leave(dev);
 	pthread_mutex_unlock(&dev->lock);
+	cleat_wake_up(next);
 	return err;
 }
 
@@ -292,6 +296,7 @@ static int take_result(struct cleat_device *dev, struct cleat_slot *slot,
 int cleat_call_finish(struct cleat_device *dev, struct cleat_call *call)
 {
 	struct cleat_slot *slot = call->slot;
+	_Atomic uint32_t *next;
 	uint8_t *body = NULL;
 	int stop, err;
 
@@ -307,9 +312,10 @@ int cleat_call_finish(struct cleat_device *dev, struct cleat_call *call)
 			bury(dev, slot);
 		err = stop ? stop : take_result(dev, slot, &body);
 	}
-	cleat_pass_lead(dev);
+	next = cleat_pass_lead(dev);
 	cleat_events_arm(dev);
 	pthread_mutex_unlock(&dev->lock);
+	cleat_wake_up(next);
 	if (body)
 		copy_body(call, body);
 	free(body);

@@ -5,17 +5,35 @@
 
 #include "client/engine.h"
 
-uint64_t cleat_now_ns(void)
+/* The coarse clock's step: 4 ms, or 10 with the slowest tick there is. */
+#define COARSE_STEP_NS 10000000ull
+
+static uint64_t read_clock(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+uint64_t cleat_now_ns(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t cleat_coarse_now_ns(void)
+{
+	return read_clock(CLOCK_MONOTONIC_COARSE);
+}
+
+uint64_t cleat_deadline_ns(uint64_t limit_ns)
+{
+	return cleat_coarse_now_ns() + COARSE_STEP_NS + limit_ns;
 }
 
 int cleat_tick_until(uint64_t deadline_ns)
 {
-	uint64_t now = cleat_now_ns();
+	uint64_t now = cleat_coarse_now_ns();
 
 	if (deadline_ns <= now)
 		return 0;

@@ -6,15 +6,18 @@
 
 #include "client/engine.h"
 
-static void wake_owner(struct cleat_device *dev, struct cleat_slot *slot)
+/* Conn lock held. The word that the slot's thread sleeps on, if it does, for
+ * cleat_wake_up() when the lock is let go. */
+static _Atomic uint32_t *finish_slot(struct cleat_device *dev,
+				     struct cleat_slot *slot)
 {
 	slot->state = CLEAT_SLOT_DONE;
 	dev->stats.replies++;
 	if (!slot->asleep)
-		return;
+		return NULL;
 	cleat_sleepers_remove(dev, slot);
 	atomic_store(&slot->word, 1);
-	cleat_futex_wake(&slot->word);
+	return &slot->word;
 }
 
 static void hand_fds(struct cleat_call *call, struct cleat_fds *fds)
@@ -54,7 +57,7 @@ static void copy_payload(struct cleat_call *call, const uint8_t *payload,
 /* Conn lock held. */
 static int fill_slot(struct cleat_device *dev, struct cleat_slot *slot,
 		     const struct cleat_header *header, const uint8_t *payload,
-		     struct cleat_fds *fds)
+		     struct cleat_fds *fds, _Atomic uint32_t **ret_word)
 {
 	size_t size = header->size - sizeof(*header);
 	struct cleat_call *call = slot->call;
@@ -69,13 +72,13 @@ static int fill_slot(struct cleat_device *dev, struct cleat_slot *slot,
 	if (!slot->result) {
 		slot->result = check_shape(call, size);
 		if (slot->result) {
-			wake_owner(dev, slot);
+			*ret_word = finish_slot(dev, slot);
 			return -EPROTO;
 		}
 		copy_payload(call, payload, size);
 		hand_fds(call, fds);
 	}
-	wake_owner(dev, slot);
+	*ret_word = finish_slot(dev, slot);
 	return 0;
 }
 
@@ -84,14 +87,16 @@ static void deliver_reply(struct cleat_device *dev,
 			  const uint8_t *payload, struct cleat_fds *fds)
 {
 	const char *name = cleat_command_name(header->command);
+	_Atomic uint32_t *word = NULL;
 	struct cleat_slot *slot;
 	int err = -ENOENT;
 
 	pthread_mutex_lock(&dev->lock);
 	slot = cleat_slot_of(dev, header->id);
 	if (slot)
-		err = fill_slot(dev, slot, header, payload, fds);
+		err = fill_slot(dev, slot, header, payload, fds, &word);
 	pthread_mutex_unlock(&dev->lock);
+	cleat_wake_up(word);
 	if (err == -ENOENT)
 		cleat_device_fail(dev, -EPROTO,
 				  "the server answered a request that nobody "
@@ -105,10 +110,18 @@ static void deliver_reply(struct cleat_device *dev,
 				  header->size - sizeof(*header));
 }
 
+static void count_bytes(struct cleat_device *dev, size_t size)
+{
+	__atomic_fetch_add(&dev->stats.bytes_received, size, __ATOMIC_RELAXED);
+}
+
 void cleat_deliver_body(struct cleat_device *dev, struct cleat_slot *slot,
 			const struct cleat_header *header, uint8_t *body,
 			struct cleat_fds *fds)
 {
+	_Atomic uint32_t *word = NULL;
+
+	count_bytes(dev, header->size);
 	pthread_mutex_lock(&dev->lock);
 	if (slot->state == CLEAT_SLOT_DEAD) {
 		cleat_slot_release(dev, slot);
@@ -121,20 +134,22 @@ void cleat_deliver_body(struct cleat_device *dev, struct cleat_slot *slot,
 			body = NULL;
 			hand_fds(slot->call, fds);
 		}
-		wake_owner(dev, slot);
+		word = finish_slot(dev, slot);
 	}
 	pthread_mutex_unlock(&dev->lock);
+	cleat_wake_up(word);
 	free(body);
 }
 
 void cleat_deliver_direct(struct cleat_device *dev, struct cleat_slot *slot,
 			  size_t size, struct cleat_fds *fds)
 {
+	count_bytes(dev, sizeof(struct cleat_header) + size);
 	pthread_mutex_lock(&dev->lock);
 	slot->call->got = size;
 	slot->result = size < slot->call->reply_min ? -EPROTO : 0;
 	hand_fds(slot->call, fds);
-	wake_owner(dev, slot);
+	finish_slot(dev, slot); /* (its thread is this one) */
 	pthread_mutex_unlock(&dev->lock);
 }
 
@@ -166,8 +181,8 @@ static int serve(struct cleat_device *dev, struct cleat_inbound *in)
 	if (!served->handler)
 		err = -EINVAL;
 	else
-		err = dev->no_master ? -ENODEV :
-				       served->handler(served->opaque, in);
+		err = dev->no_master ? -ENODEV
+				     : served->handler(served->opaque, in);
 	pthread_mutex_unlock(&dev->serve_lock);
 	return err;
 }
@@ -218,8 +233,7 @@ void cleat_deliver(struct cleat_device *dev, struct cleat_stream *stream,
 {
 	bool reply = header->flags & (CLEAT_HEADER_TYPE | CLEAT_HEADER_ERROR);
 
-	__atomic_fetch_add(&dev->stats.bytes_received, header->size,
-			   __ATOMIC_RELAXED);
+	count_bytes(dev, header->size);
 	if (!reply) {
 		__atomic_fetch_add(&dev->stats.server_requests, 1,
 				   __ATOMIC_RELAXED);

@@ -42,6 +42,7 @@ make_device(const struct cleat_device_config *config)
 		limit_ns(config->quiesce_ms, DEFAULT_QUIESCE_MS);
 	dev->on_lost = config->lost;
 	dev->on_lost_opaque = config->opaque;
+	cleat_spin_init(&dev->spin, config->spin_us);
 	dev->epoll_fd = -1;
 	dev->server_pidfd = -1;
 	dev->info.size = sizeof(dev->info);
@@ -163,7 +164,7 @@ static int open_device(struct cleat_device *dev,
 	if (err)
 		return err;
 	dev->open_deadline_ns =
-		cleat_now_ns() + dev->limit_ns[CLEAT_CALL_CONTROL];
+		cleat_deadline_ns(dev->limit_ns[CLEAT_CALL_CONTROL]);
 	fd = cleat_connect(config, dev->open_deadline_ns, dev, reterr);
 	if (fd < 0)
 		return fd;

@@ -104,7 +104,8 @@ struct cleat_gate {
  * struct cleat_stream - one socket: the main one or the twin
  * @send_lock: one message at a time; held until a message is out whole
  * @out:       waiting replies, under the conn lock
- * @rx:        bytes received and not yet looked at: [@start, @end)
+ * @rx:        bytes received and not yet looked at: [@start, @end) of @rx_bytes,
+ *             which are CLEAT_RX_BYTES but for a moment
  * @fds:       descriptors received, in the order of their messages
  * @body...:   the large message under way, beyond its header
  *
@@ -119,6 +120,7 @@ struct cleat_stream {
 	size_t out_bytes;
 
 	uint8_t *rx;
+	size_t rx_bytes;
 	size_t start;
 	size_t end;
 	struct cleat_rx_fds *fds;
@@ -129,6 +131,26 @@ struct cleat_stream {
 	uint8_t *body;
 	size_t body_got;
 	size_t body_size;
+};
+
+/**
+ * struct cleat_spin - whether the leader looks again and again before it sleeps
+ * @limit_ns: how long; 0: never
+ * @wait_ns:  what a reply has taken lately, [0] asleep and [1] looking
+ * @on:       the better of the two
+ * @trial:    rounds left of trying the other
+ * @next_trial: rounds until then
+ * @interval: between trials: the longer, the more often the other lost
+ *
+ * The leader's.
+ */
+struct cleat_spin {
+	uint32_t limit_ns;
+	uint32_t wait_ns[2];
+	bool on;
+	uint32_t trial;
+	uint32_t next_trial;
+	uint32_t interval;
 };
 
 struct cleat_served {
@@ -180,6 +202,7 @@ struct cleat_device {
 	struct cleat_slot *sleepers; /* first is woken first */
 	struct cleat_slot *last_sleeper;
 	struct cleat_device_stats stats;
+	struct cleat_spin spin;
 
 	pthread_mutex_t serve_lock; /* held while a handler runs */
 	struct cleat_served served[VFIO_USER_MIG_DATA_WRITE + 1];
@@ -195,6 +218,13 @@ struct cleat_device {
 
 /* clock.c */
 uint64_t cleat_now_ns(void);
+/*
+ * The time as of the kernel's last tick, some milliseconds ago at most, for a
+ * tenth of the price: what deadlines are looked at with.
+ */
+uint64_t cleat_coarse_now_ns(void);
+/* A deadline of that clock that is not before @limit_ns from now. */
+uint64_t cleat_deadline_ns(uint64_t limit_ns);
 /* Milliseconds until @deadline, at most a tick, at least 0. */
 int cleat_tick_until(uint64_t deadline_ns);
 /* Forks of this process so far: a device made before the last is the parent's */
@@ -220,8 +250,13 @@ struct cleat_slot *cleat_slot_of(struct cleat_device *dev, uint16_t id);
 void cleat_slot_release(struct cleat_device *dev, struct cleat_slot *slot);
 void cleat_sleepers_add(struct cleat_device *dev, struct cleat_slot *slot);
 void cleat_sleepers_remove(struct cleat_device *dev, struct cleat_slot *slot);
-/* Wake one that may lead; nothing if somebody leads. */
-void cleat_pass_lead(struct cleat_device *dev);
+/*
+ * Choose one that may lead; none if somebody leads. The word it sleeps on, for
+ * cleat_wake_up() when the lock is let go: woken under it, a thread would only
+ * run into it.
+ */
+_Atomic uint32_t *cleat_pass_lead(struct cleat_device *dev);
+void cleat_wake_up(_Atomic uint32_t *word);
 
 /* stream.c */
 int cleat_stream_init(struct cleat_stream *stream, int fd);
@@ -262,6 +297,12 @@ void cleat_send_reply(struct cleat_device *dev, struct cleat_stream *stream,
 void cleat_send_waiting(struct cleat_device *dev, struct cleat_stream *stream);
 /* -1: none wait, 0: some do, 1: so many that nothing may be read. */
 int cleat_outbox_state(struct cleat_device *dev, struct cleat_stream *stream);
+
+/* spin.c */
+void cleat_spin_init(struct cleat_spin *spin, uint32_t us);
+/* As cleat_stream_receive() of the main socket, with a look or many before the
+ * thread sleeps. */
+int cleat_spin_receive(struct cleat_device *dev, struct cleat_slot *self);
 
 /* call.c */
 /* 0, or why the calling thread has to stop waiting. */

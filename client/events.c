@@ -77,6 +77,8 @@ static void run_twin(struct cleat_device *dev)
 
 static void run_main(struct cleat_device *dev)
 {
+	_Atomic uint32_t *next;
+
 	pthread_mutex_lock(&dev->lock);
 	if (dev->leader || dev->lost) {
 		/* The leader reads; who is last to leave arms again. */
@@ -91,9 +93,10 @@ static void run_main(struct cleat_device *dev)
 
 	pthread_mutex_lock(&dev->lock);
 	dev->leader = false;
-	cleat_pass_lead(dev);
+	next = cleat_pass_lead(dev);
 	cleat_events_arm(dev);
 	pthread_mutex_unlock(&dev->lock);
+	cleat_wake_up(next);
 }
 
 static void tell_loss(struct cleat_device *dev)

@@ -130,7 +130,7 @@ static int wait_for_room(struct cleat_device *dev, bool begun,
 
 	/* What is begun has to be ended, or nobody can send any more. */
 	if (err == -ECANCELED && begun)
-		err = cleat_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
+		err = cleat_coarse_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
 	if (err && begun)
 		cleat_device_fail(dev, err,
 				  "a request found no room in the socket");

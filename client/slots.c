@@ -103,17 +103,23 @@ void cleat_sleepers_remove(struct cleat_device *dev, struct cleat_slot *slot)
 	slot->prev = NULL;
 }
 
-void cleat_pass_lead(struct cleat_device *dev)
+_Atomic uint32_t *cleat_pass_lead(struct cleat_device *dev)
 {
 	struct cleat_slot *slot = dev->sleepers;
 
 	if (dev->leader || !slot)
-		return;
+		return NULL;
 	/*
 	 * Off the list, so that the next leaver picks another. If this one
 	 * gives up instead of leading it passes the role on itself.
 	 */
 	cleat_sleepers_remove(dev, slot);
 	atomic_store(&slot->word, 1);
-	cleat_futex_wake(&slot->word);
+	return &slot->word;
+}
+
+void cleat_wake_up(_Atomic uint32_t *word)
+{
+	if (word)
+		cleat_futex_wake(word);
 }

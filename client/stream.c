@@ -11,6 +11,7 @@ int cleat_stream_init(struct cleat_stream *stream, int fd)
 	stream->rx = malloc(CLEAT_RX_BYTES);
 	if (!stream->rx)
 		return -ENOMEM;
+	stream->rx_bytes = CLEAT_RX_BYTES;
 	stream->fd = fd;
 	return 0;
 }
@@ -93,7 +94,8 @@ static unsigned body_iov(struct cleat_stream *stream, struct iovec *iov)
 
 	if (stream->body_mode == CLEAT_BODY_DRAIN) {
 		iov[0].iov_base = stream->rx;
-		iov[0].iov_len = left < CLEAT_RX_BYTES ? left : CLEAT_RX_BYTES;
+		iov[0].iov_len =
+			left < stream->rx_bytes ? left : stream->rx_bytes;
 		return 1;
 	}
 	if (stream->body_mode == CLEAT_BODY_ALLOCATED) {
@@ -211,7 +213,6 @@ static void begin_body_bytes(struct cleat_stream *stream)
 	size_t have = stream->end - stream->start - sizeof(struct cleat_header);
 	struct iovec iov[2];
 
-	/* (less than the body, or it would not be a large message) */
 	if (stream->body_mode != CLEAT_BODY_DRAIN && have) {
 		unsigned num = body_iov(stream, iov);
 		size_t left = have;
@@ -231,7 +232,8 @@ static void begin_body_bytes(struct cleat_stream *stream)
 	stream->start = stream->end = 0;
 }
 
-/* A message that does not fit the buffer begins at @start. */
+/* A message that does not fit the buffer begins at @start; it is not all there
+ * yet. */
 static int begin_body(struct cleat_device *dev, struct cleat_stream *stream,
 		      const struct cleat_header *header,
 		      struct cleat_slot *self)
@@ -274,6 +276,12 @@ static void compact(struct cleat_stream *stream)
 		rx->at -= stream->start;
 	stream->start = 0;
 	stream->end = left;
+	if (stream->rx_bytes > CLEAT_RX_BYTES && left < CLEAT_RX_BYTES) {
+		uint8_t *less = realloc(stream->rx, CLEAT_RX_BYTES);
+
+		stream->rx = less ? less : stream->rx;
+		stream->rx_bytes = CLEAT_RX_BYTES;
+	}
 }
 
 /* Everything complete in the buffer. */
@@ -289,10 +297,11 @@ static int take_messages(struct cleat_device *dev, struct cleat_stream *stream,
 		memcpy(&header, at, sizeof(header));
 		if (cleat_header_check(&header))
 			return broken(dev, "an impossible header");
-		if (header.size > CLEAT_RX_BYTES)
-			return begin_body(dev, stream, &header, self);
-		if (header.size > stream->end - stream->start)
+		if (header.size > stream->end - stream->start) {
+			if (header.size > CLEAT_RX_BYTES)
+				return begin_body(dev, stream, &header, self);
 			break;
+		}
 		rx = fds_of(stream, stream->start);
 		cleat_deliver(dev, stream, &header, at + sizeof(header),
 			      rx ? &rx->fds : NULL);
@@ -305,26 +314,136 @@ static int take_messages(struct cleat_device *dev, struct cleat_stream *stream,
 	return 0;
 }
 
+/* @n more bytes are in the buffer, and perhaps descriptors came with them. */
+static int take_bytes(struct cleat_device *dev, struct cleat_stream *stream,
+		      struct cleat_slot *self, size_t n, struct cleat_fds *fds)
+{
+	size_t from = stream->end;
+	int err = 0;
+
+	stream->end += n;
+	if (fds->num)
+		err = place_fds(dev, stream, fds, from);
+	return err ? err : take_messages(dev, stream, self);
+}
+
 static int receive_messages(struct cleat_device *dev,
 			    struct cleat_stream *stream,
 			    struct cleat_slot *self, int flags)
 {
 	struct iovec iov = { stream->rx + stream->end,
-			     CLEAT_RX_BYTES - stream->end };
-	size_t from = stream->end;
+			     stream->rx_bytes - stream->end };
 	struct cleat_fds fds;
 	ssize_t n = cleat_wire_recv(stream->fd, &iov, 1, &fds, flags);
-	int err;
+
+	return n < 0 ? (int)n : take_bytes(dev, stream, self, (size_t)n, &fds);
+}
+
+/* --- The leader's own large reply, in one call ------------------------------
+ */
+
+/* Less is as well copied. */
+#define WORTH_IT 512
+#define MOST_HEAD 256
+
+static size_t own_head(const struct cleat_call *call)
+{
+	return sizeof(struct cleat_header) + call->reply_size;
+}
+
+/* The next thing on the socket may well be the leader's large reply. */
+static bool awaits_own(const struct cleat_stream *stream,
+		       const struct cleat_slot *self)
+{
+	return self && !stream->end && !(self->call->flags & CLEAT_CALL_PARK) &&
+	       self->call->reply_data_size >= WORTH_IT &&
+	       own_head(self->call) <= MOST_HEAD;
+}
+
+/* It is: complete in shape, if not yet in length. */
+static bool is_own(const struct cleat_stream *stream,
+		   const struct cleat_slot *self, size_t n)
+{
+	const struct cleat_call *call = self->call;
+	struct cleat_header header;
+
+	if (n <= own_head(call))
+		return false;
+	memcpy(&header, stream->rx, sizeof(header));
+	return header.id == self->id && header.command == self->command &&
+	       header.flags == CLEAT_HEADER_REPLY &&
+	       header.size == own_head(call) + call->reply_data_size;
+}
+
+static int take_own(struct cleat_device *dev, struct cleat_stream *stream,
+		    struct cleat_slot *self, size_t n)
+{
+	struct cleat_call *call = self->call;
+	size_t head = own_head(call), whole = head + call->reply_data_size;
+
+	memcpy(call->reply, stream->rx + sizeof(struct cleat_header),
+	       call->reply_size);
+	memcpy(&stream->body_header, stream->rx, sizeof(stream->body_header));
+	stream->body_size = whole - sizeof(struct cleat_header);
+	if (n < whole) {
+		stream->body_mode = CLEAT_BODY_DIRECT;
+		stream->body_slot = self;
+		stream->body_got = n - sizeof(struct cleat_header);
+		return 0;
+	}
+	cleat_deliver_direct(dev, self, stream->body_size, NULL);
+	/* What came behind it lies behind the head. */
+	stream->start = head;
+	stream->end = head + (n - whole);
+	return take_messages(dev, stream, self);
+}
+
+/*
+ * It was something else, and a part of it lies in the leader's buffer: put it
+ * together in a buffer that is large enough, which compact() makes small again.
+ */
+static int put_together(struct cleat_device *dev, struct cleat_stream *stream,
+			struct cleat_slot *self, size_t n,
+			struct cleat_fds *fds)
+{
+	size_t head = own_head(self->call), middle = n - head;
+	uint8_t *rx = malloc(n + CLEAT_RX_BYTES);
+
+	if (!rx) {
+		cleat_fds_close(fds);
+		return -ENOMEM;
+	}
+	if (middle > self->call->reply_data_size)
+		middle = self->call->reply_data_size;
+	memcpy(rx, stream->rx, head);
+	memcpy(rx + head, self->call->reply_data, middle);
+	memcpy(rx + head + middle, stream->rx + head, n - head - middle);
+	free(stream->rx);
+	stream->rx = rx;
+	stream->rx_bytes = n + CLEAT_RX_BYTES;
+	return take_bytes(dev, stream, self, n, fds);
+}
+
+static int receive_own(struct cleat_device *dev, struct cleat_stream *stream,
+		       struct cleat_slot *self, int flags)
+{
+	struct cleat_call *call = self->call;
+	size_t head = own_head(call);
+	struct iovec iov[3] = {
+		{ stream->rx, head },
+		{ call->reply_data, call->reply_data_size },
+		{ stream->rx + head, stream->rx_bytes - head },
+	};
+	struct cleat_fds fds;
+	ssize_t n = cleat_wire_recv(stream->fd, iov, 3, &fds, flags);
 
 	if (n < 0)
 		return (int)n;
-	stream->end += (size_t)n;
-	if (fds.num) {
-		err = place_fds(dev, stream, &fds, from);
-		if (err)
-			return err;
-	}
-	return take_messages(dev, stream, self);
+	if (!fds.num && is_own(stream, self, (size_t)n))
+		return take_own(dev, stream, self, (size_t)n);
+	if ((size_t)n <= head)
+		return take_bytes(dev, stream, self, (size_t)n, &fds);
+	return put_together(dev, stream, self, (size_t)n, &fds);
 }
 
 int cleat_stream_receive(struct cleat_device *dev, struct cleat_stream *stream,
@@ -334,6 +453,8 @@ int cleat_stream_receive(struct cleat_device *dev, struct cleat_stream *stream,
 
 	if (stream->body_mode != CLEAT_BODY_NONE)
 		err = receive_body(dev, stream, flags);
+	else if (awaits_own(stream, self))
+		err = receive_own(dev, stream, self, flags);
 	else
 		err = receive_messages(dev, stream, self, flags);
 	if (err == -EINTR)

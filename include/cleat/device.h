@@ -60,6 +60,9 @@ struct cleat_device;
  * @peer:       which server this is, where the caller knows and the server has
  *              faults that can be lived with only if they are known (see
  *              docs/protocol.md, "Quirks"); NULL: no such word
+ * @spin_us:    how long a thread that waits for a reply looks for it before it
+ *              sleeps; 0: as the library finds it pays, at most 50 us;
+ *              CLEAT_SPIN_NEVER
  */
 struct cleat_device_config {
 	uint32_t size;
@@ -73,7 +76,10 @@ struct cleat_device_config {
 	void (*lost)(void *opaque, const struct cleat_error *why);
 	void *opaque;
 	const char *peer;
+	uint32_t spin_us;
 };
+
+#define CLEAT_SPIN_NEVER UINT32_MAX
 
 /**
  * cleat_device_open() - connect to a server and get to know its device

@@ -500,6 +500,31 @@ CLEAT_TC(serve__burst_before_a_reply)
 	model_end(&model);
 }
 
+/* What the leader takes for the head of its large reply is many requests. */
+CLEAT_TC(serve__burst_before_a_large_reply)
+{
+	struct model model = small_model();
+	uint8_t *buf = malloc(60000);
+	struct cleat_device *dev;
+	atomic_uint served = 0;
+
+	model.on = burst_first;
+	dev = model_open(&model, NULL);
+	model_fill(&model, 0, 0, 0x55, 60000);
+	cleat_device_serve(dev, VFIO_USER_DMA_READ, serve_dma, &served);
+	for (unsigned round = 1; round <= 5; round++) {
+		memset(buf, 0, 60000);
+		ATF_REQUIRE_EQ(0, cleat_region_read(dev, 0, 0, buf, 60000));
+		ATF_REQUIRE_EQ(round * BURST, atomic_load(&served));
+		for (unsigned i = 0; i < 60000; i++)
+			ATF_REQUIRE_EQ_MSG(0x55, buf[i], "byte %u", i);
+	}
+	cleat_device_serve(dev, VFIO_USER_DMA_READ, NULL, NULL);
+	cleat_device_unref(dev);
+	model_end(&model);
+	free(buf);
+}
+
 CLEAT_TC(serve__while_idle)
 {
 	struct cleat_wire_dma dma = { 0x1000, 8 };
@@ -570,6 +595,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, loss__noticed_while_idle);
 	ATF_TP_ADD_TC(tp, loss__own_loop);
 	ATF_TP_ADD_TC(tp, serve__burst_before_a_reply);
+	ATF_TP_ADD_TC(tp, serve__burst_before_a_large_reply);
 	ATF_TP_ADD_TC(tp, serve__while_idle);
 	ATF_TP_ADD_TC(tp, start__pipelined);
 	return atf_no_error();
