@@ -1,7 +1,8 @@
 #!/usr/bin/env atf-sh
 # SPDX-License-Identifier: BSD-2-Clause
-# tools/kernels and tools/guest-initramfs, with an apt of our own that serves a
-# small kernel package; dpkg-deb, depmod and all else are the real ones.
+# tools/kernels, tools/guest-initramfs and tools/packages, with an apt of our
+# own that serves a small kernel package; dpkg-deb, depmod and all else are the
+# real ones.
 
 fake_package() {
 	mkdir -p deb/DEBIAN deb/boot deb/lib/modules/6.1.0-9-amd64
@@ -137,10 +138,35 @@ initramfs__refused_body() {
 		$guest --script script --file script
 }
 
+# The machine's packages, of which one is missing, and an apt that fails.
+atf_test_case packages__missing
+packages__missing_body() {
+	fake_apt
+	cat >bin/dpkg-query <<-'SH'
+	#!/bin/sh
+	case $4 in
+	bash) echo installed;;
+	*) exit 1;;
+	esac
+	SH
+	chmod 755 bin/dpkg-query
+	atf_check @top@/tools/packages bash
+	if [ "$(id -u)" = 0 ]; then
+		atf_check -s exit:1 -e match:'^packages: installing absent$' \
+			-e match:'^packages: apt failed .* check the network' \
+			@top@/tools/packages bash absent
+		atf_check -o inline:'update -q\n' cat apt.log
+	else
+		atf_check -s exit:1 -e match:'as root, run:$' \
+			-e match:'apt-get update && apt-get install .* absent$' \
+			@top@/tools/packages bash absent
+	fi
+}
+
 atf_init_test_cases() {
 	for c in fetch__idempotent fetch__update fetch__many_at_once \
 		fetch__no_network fetch__damaged_package fetch__unwritable \
-		initramfs__content initramfs__refused; do
+		initramfs__content initramfs__refused packages__missing; do
 		atf_add_test_case "$c"
 	done
 }

@@ -72,7 +72,7 @@ freeze() {
 lab_case run__stalled_once "a stall is told, counted and tried again"
 run__stalled_once_body() {
 	mkdir shared
-	@top@/tools/lab --share shared --stall 3 --retry 1 --verdict verdict -- \
+	@top@/tools/lab --share shared --stall 5 --retry 1 --verdict verdict -- \
 		sh -c 'test -e shared/again && exit 5
 			touch shared/again; sleep 60' 2>err &
 	pid=$!
