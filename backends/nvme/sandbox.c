@@ -37,7 +37,10 @@
 #endif
 
 #ifdef ARCHITECTURE
-/* What an intruder would want first. unlink() stays: our socket's end. */
+/*
+ * What an intruder would want first. unlink() stays, for the end of our socket,
+ * and socketpair(), which makes the twin of a connection.
+ */
 static const unsigned refused[] = {
 	SYS_execve,
 	SYS_execveat,
@@ -45,7 +48,6 @@ static const unsigned refused[] = {
 	SYS_openat2,
 	SYS_open_by_handle_at,
 	SYS_socket,
-	SYS_socketpair,
 	SYS_connect,
 	SYS_bind,
 	SYS_ptrace,

@@ -8,6 +8,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include <cleat/device.h>
+
 #include "tests/backends/nvme_host.h"
 
 /* The program's sanitizers need what its filter refuses. */
@@ -132,6 +134,31 @@ CLEAT_TC(serve__default_is_mapped)
 	write_and_read(&host);
 	ATF_REQUIRE_EQ(0, host_stop(&host));
 	host_end(&host);
+}
+
+/* The library's own client, which asks for all that there is. */
+CLEAT_TC(serve__libcleat)
+{
+	const char *argv[] = { program("backends/cleat-nvme"), "--file=disk",
+			       "--size=1M", NULL };
+	struct cleat_device_config config = {
+		.size = sizeof(config),
+		.argv = argv,
+	};
+	struct cleat_device_info info = { .size = sizeof(info) };
+	struct cleat_device *dev;
+	struct cleat_error why;
+	uint32_t version = 0;
+
+	ATF_REQUIRE_EQ_MSG(0, cleat_device_open(&config, &dev, &why), "%s",
+			   why.text);
+	ATF_REQUIRE_EQ(0, cleat_device_info(dev, &info));
+	ATF_REQUIRE(info.flags & CLEAT_DEVICE_INFO_TWIN);
+	ATF_REQUIRE(info.flags & CLEAT_DEVICE_INFO_RESET);
+	ATF_REQUIRE_EQ(0, cleat_region_read(dev, 0, NVME_REG_VS, &version, 4));
+	ATF_REQUIRE_EQ(NVME_VERSION, version);
+	ATF_REQUIRE_EQ(0, cleat_device_reset(dev));
+	cleat_device_unref(dev);
 }
 
 static void fill_queue(struct host *host)
@@ -393,6 +420,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, serve__ioeventfd);
 	ATF_TP_ADD_TC(tp, serve__memory_without_descriptor);
 	ATF_TP_ADD_TC(tp, serve__default_is_mapped);
+	ATF_TP_ADD_TC(tp, serve__libcleat);
 	ATF_TP_ADD_TC(tp, complete__queue_full);
 	ATF_TP_ADD_TC(tp, kick__without_dbbuf);
 	ATF_TP_ADD_TC(tp, end__client_goes);
