@@ -10,6 +10,7 @@
 #include <cleat/irq.h>
 #include <cleat/kvm.h>
 #include <cleat/memory.h>
+#include <cleat/migration.h>
 #include <cleat/mmio.h>
 #include <cleat/pci.h>
 #include <cleat/vm.h>

@@ -151,6 +151,123 @@ CLEAT_API int cleat_memory_detach(struct cleat_memory *memory,
 CLEAT_API int cleat_memory_alloc(uint64_t length, uint32_t flags,
 				 void **ret_host, struct cleat_error *reterr);
 
+/* --- Dirty pages --------------------------------------------------------- */
+
+/* The pages of a log, whatever its sources use. */
+#define CLEAT_MEMORY_LOG_PAGE 4096u
+
+/* Flags of cleat_memory_log_start(). */
+#define CLEAT_MEMORY_LOG_ALL (1u << 0) /* begin with everything dirty */
+
+/**
+ * cleat_memory_log_start() - log which pages are written
+ * @memory: the memory, not logging yet
+ * @flags:  CLEAT_MEMORY_LOG_*
+ * @reterr: why it failed; may be NULL
+ *
+ * One bit for each page of 4 KiB. Set by DMA by message (the library sees it),
+ * by what servers report of their own writes, by cleat_memory_mark_dirty() and
+ * by cleat_memory_log_merge(); cleared by cleat_memory_log_take() alone.
+ * Servers are asked to log by either generation's commands. One that cannot is
+ * no failure: what it may write is dirty in the last round. So is, at once,
+ * what was mapped when a device was lost, attached or detached, or a range
+ * removed. Call it while devices are in RUNNING.
+ *
+ * Context: control. Sleeps.
+ * Return: 0, -EALREADY, -EINVAL, -ENOMEM.
+ */
+CLEAT_API int cleat_memory_log_start(struct cleat_memory *memory,
+				     uint32_t flags,
+				     struct cleat_error *reterr);
+
+/**
+ * cleat_memory_log_stop() - log no more
+ * @memory: the memory; fine if it is not logging
+ *
+ * Context: control. Sleeps.
+ */
+CLEAT_API void cleat_memory_log_stop(struct cleat_memory *memory);
+
+/**
+ * cleat_memory_mark_dirty() - the VMM itself wrote guest memory
+ * @memory: the memory
+ * @guest:  guest address; what lies outside of ranges is passed over
+ * @length: bytes
+ *
+ * After the write. Costs a load when nobody logs. What vCPUs write is KVM's to
+ * log, see cleat_memory_log_merge().
+ *
+ * Context: any thread. Does not sleep, takes no lock.
+ */
+CLEAT_API void cleat_memory_mark_dirty(struct cleat_memory *memory,
+				       uint64_t guest, uint64_t length);
+
+/**
+ * cleat_memory_log_merge() - add a bitmap of somebody else's
+ * @memory:    the memory, logging
+ * @guest:     address of the first bit's page, a multiple of 4096
+ * @length:    bytes that the bitmap covers; what lies outside of ranges is
+ *             passed over
+ * @page_size: of its pages, a power of two from 4096
+ * @bitmap:    one bit per page from @guest on, the last word whole, as
+ *             KVM_GET_DIRTY_LOG gives it
+ *
+ * Context: any thread. Does not sleep, takes no lock.
+ * Return: 0, -EINVAL, -ENODATA when not logging.
+ */
+CLEAT_API int cleat_memory_log_merge(struct cleat_memory *memory,
+				     uint64_t guest, uint64_t length,
+				     uint64_t page_size,
+				     const uint64_t *bitmap);
+
+/* Flags of cleat_memory_log_fetch(). */
+#define CLEAT_MEMORY_LOG_FINAL (1u << 0) /* devices are stopped */
+
+/**
+ * cleat_memory_log_fetch() - collect what servers have logged
+ * @memory: the memory, logging
+ * @flags:  CLEAT_MEMORY_LOG_FINAL in the last round: what devices that do not
+ *          log can write is dirty from now on
+ *
+ * Once in each round, before the pages are taken. One request for each range of
+ * each device.
+ *
+ * Context: control. Sleeps.
+ * Return: 0, or -ENODATA when not logging. A server that fails to report counts
+ * as one that cannot log from then on, and is no failure.
+ */
+CLEAT_API int cleat_memory_log_fetch(struct cleat_memory *memory,
+				     uint32_t flags);
+
+/**
+ * cleat_memory_log_take() - take the next dirty pages to copy
+ * @memory:     the memory, logging
+ * @from:       first guest address to look at
+ * @max:        bytes to take at most, a multiple of 4096, not 0
+ * @ret_guest:  where they are
+ * @ret_length: bytes; one run, inside one range
+ *
+ * Clears their bits, so copy them *after*: what is written meanwhile is dirty
+ * again. Go on from @ret_guest + @ret_length; begin anew for the next round.
+ * A page that could not be copied is given back by cleat_memory_mark_dirty().
+ *
+ * Context: any thread. Does not sleep, takes no lock.
+ * Return: 1; 0 when nothing is dirty from there on; -EINVAL; -ENODATA when not
+ * logging.
+ */
+CLEAT_API int cleat_memory_log_take(struct cleat_memory *memory, uint64_t from,
+				    uint64_t max, uint64_t *ret_guest,
+				    uint64_t *ret_length);
+
+/**
+ * cleat_memory_log_dirty() - how much is dirty
+ * @memory: the memory
+ *
+ * Context: any thread. Does not sleep, takes no lock.
+ * Return: bytes; 0 when not logging.
+ */
+CLEAT_API uint64_t cleat_memory_log_dirty(struct cleat_memory *memory);
+
 #ifdef __cplusplus
 }
 #endif

@@ -3,7 +3,9 @@
 #define CLEAT_PCI_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <cleat/api.h>
 #include <cleat/device.h>
@@ -146,6 +148,72 @@ CLEAT_API void cleat_pci_intx_eoi(struct cleat_pci *pci);
  * Context: control. Sleeps.
  */
 CLEAT_API void cleat_pci_intx_rerouted(struct cleat_pci *pci);
+
+/**
+ * cleat_pci_save_size() - room that cleat_pci_save() needs
+ * @pci: the function
+ *
+ * Context: any thread. Does not sleep.
+ * Return: bytes, the same as long as the function lives; below 64 KiB.
+ */
+CLEAT_API size_t cleat_pci_save_size(const struct cleat_pci *pci);
+
+/**
+ * cleat_pci_save() - write down the function as the guest sees it
+ * @pci:    its device stopped (cleat_migration_stop()), vCPUs too
+ * @buf:    written on success
+ * @room:   bytes, cleat_pci_save_size() at least
+ * @reterr: why it failed; may be NULL
+ *
+ * Takes the function's interrupts from KVM first: what the device has raised
+ * and KVM has not taken is saved as pending, like that of masked vectors. Save
+ * the irqchip after this. Nothing is delivered until cleat_pci_resume(), which
+ * is also how a migration that is called off goes on.
+ *
+ * Saved: config space, the server's registers in it too; BAR addresses; MSI,
+ * the MSI-X table, masks and pending bits; INTx. Checksummed and versioned.
+ *
+ * Context: control. Sleeps.
+ * Return: bytes written, -ENOBUFS, -ENOTCONN, -ETIMEDOUT or -ECANCELED; on
+ * failure interrupts may have been taken already: cleat_pci_resume().
+ */
+CLEAT_API ssize_t cleat_pci_save(struct cleat_pci *pci, void *buf, size_t room,
+				 struct cleat_error *reterr);
+
+/**
+ * cleat_pci_load() - make the function what it was elsewhere
+ * @pci:    a function that no guest has used, its device in RUNNING or RESUMING
+ * @buf:    as cleat_pci_save() wrote it
+ * @size:   bytes
+ * @reterr: why it failed; may be NULL
+ *
+ * Checked before anything is touched: -EBADMSG for what is damaged, cut off or
+ * no such thing, -EPROTONOSUPPORT for a newer one, -EXDEV for another function
+ * (identity, BARs, capabilities). Then tells the server its registers, bus
+ * master last, places the BARs and hands over the interrupts' eventfds.
+ * Nothing is delivered until cleat_pci_resume().
+ *
+ * Context: control. Sleeps.
+ * Return: 0, those above, -ENOTCONN, -ECANCELED.
+ */
+CLEAT_API int cleat_pci_load(struct cleat_pci *pci, const void *buf,
+			     size_t size, struct cleat_error *reterr);
+
+/**
+ * cleat_pci_resume() - go on after cleat_pci_save() or cleat_pci_load()
+ * @pci: its device in RUNNING
+ *
+ * Wires the interrupts and delivers what was pending. After cleat_pci_load() it
+ * also tells the server its registers once more (the device's state may have
+ * brought others), kicks every doorbell that has an eventfd once, and fires
+ * every enabled vector once, masked ones becoming pending: so nothing that was
+ * on its way when the source stopped is lost. What drivers find without cause
+ * they pass over, as with a shared interrupt.
+ *
+ * Context: control. Sleeps.
+ * Return: 0, -ENOTCONN, -ECANCELED.
+ */
+CLEAT_API int cleat_pci_resume(struct cleat_pci *pci);
 
 /**
  * cleat_pci_binding() - a BAR's binding, to look at
