@@ -233,10 +233,15 @@ static void shut_down(struct cleat_device *dev)
 {
 	struct cleat_error why;
 
-	cleat_hooks_shutdown(dev);
+	/*
+	 * The connection first: what the rooms above have to undo is undone at
+	 * the server by its end, and nobody waits for one that is silent.
+	 */
+	cleat_hooks_close(dev);
 	cleat_fail(&why, CLEAT_ORIGIN_LOCAL, -ESHUTDOWN,
 		   "the device was closed");
 	lose(dev, &why);
+	cleat_hooks_shutdown(dev);
 	pthread_mutex_lock(&dev->lock);
 	while (dev->inside)
 		pthread_cond_wait(&dev->left, &dev->lock);

@@ -330,6 +330,8 @@ void cleat_events_poke(struct cleat_device *dev);
 /* hooks.c */
 void cleat_hooks_init(struct cleat_device *dev);
 void cleat_hooks_lost(struct cleat_device *dev);
+/* No more hooks are taken, and none is told of the loss any more. */
+void cleat_hooks_close(struct cleat_device *dev);
 void cleat_hooks_shutdown(struct cleat_device *dev);
 
 /* connect.c: a connected socket, or -errno */

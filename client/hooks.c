@@ -95,14 +95,20 @@ static struct cleat_device_hook *first_hook(struct cleat_device *dev)
 	return NULL;
 }
 
+void cleat_hooks_close(struct cleat_device *dev)
+{
+	pthread_mutex_lock(&dev->hook_lock);
+	dev->shutting = true;
+	while (dev->running_hook)
+		pthread_cond_wait(&dev->hook_done, &dev->hook_lock);
+	pthread_mutex_unlock(&dev->hook_lock);
+}
+
 void cleat_hooks_shutdown(struct cleat_device *dev)
 {
 	struct cleat_device_hook *hook;
 
 	pthread_mutex_lock(&dev->hook_lock);
-	dev->shutting = true;
-	while (dev->running_hook)
-		pthread_cond_wait(&dev->hook_done, &dev->hook_lock);
 	while ((hook = first_hook(dev))) {
 		take_out(dev, hook);
 		run_hook(dev, hook, hook->shutdown);

@@ -151,8 +151,9 @@ void cleat_vmm_devices_close(struct devices *devices)
 	unsigned i;
 
 	for (i = 0; i < devices->count; i++) {
-		cleat_pci_unref(devices->device[i].pci);
+		/* The connection first: a silent server is not waited for. */
 		cleat_device_unref(devices->device[i].device);
+		cleat_pci_unref(devices->device[i].pci);
 	}
 	cleat_mmio_unref(devices->mmio);
 	cleat_kvm_destroy(devices->kvm);

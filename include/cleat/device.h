@@ -114,9 +114,10 @@ CLEAT_API struct cleat_device *cleat_device_ref(struct cleat_device *dev);
  * cleat_device_unref() - give a reference back
  * @dev: may be NULL
  *
- * The last one shuts the device down: it is taken out of every dispatch table
- * and memory it is in, calls in flight end with -ESHUTDOWN, and those inside
- * have left when it returns. A server that the library started is told to end
+ * The last one shuts the device down: calls in flight end with -ESHUTDOWN, it is
+ * taken out of every dispatch table and memory it is in, and those inside have
+ * left when it returns. Nothing is asked of the server any more: a silent one
+ * is not waited for. A server that the library started is told to end
  * (SIGTERM, later SIGKILL) and waited for.
  *
  * Context: control; not from a callback. Sleeps.
