@@ -279,6 +279,28 @@ static void refuses(int status, const char *text, const char *const options[])
 #define REFUSES(status, text, ...)                                             \
 	refuses(status, text, (const char *const[]){ __VA_ARGS__, NULL })
 
+CLEAT_TC(start__readers_share)
+{
+	static const char *const reader[] = { "--file=disk", "--read-only",
+					      NULL };
+	struct host first = { 0 }, second = { 0 };
+	int fd = open("disk", O_WRONLY | O_CREAT, 0600);
+
+	ATF_REQUIRE_EQ(0, ftruncate(fd, 1 << 20));
+	close(fd);
+	host_start(&first, reader);
+	host_start(&second, reader);
+	host_enable(&second);
+	ATF_REQUIRE_EQ(NVME_SUCCESS, host_rw(&second, NVME_IO_READ, 0, 8));
+	ATF_REQUIRE_EQ(NVME_WRITE_PROTECTED,
+		       host_rw(&second, NVME_IO_WRITE, 0, 8));
+	REFUSES(1, "disk: in use by another process", "--file=disk", "--fd=0");
+	ATF_REQUIRE_EQ(0, host_stop(&first));
+	ATF_REQUIRE_EQ(0, host_stop(&second));
+	host_end(&first);
+	host_end(&second);
+}
+
 CLEAT_TC(start__bad_options)
 {
 	REFUSES(2, "no --file", "--fd=3");
@@ -425,6 +447,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, kick__without_dbbuf);
 	ATF_TP_ADD_TC(tp, end__client_goes);
 	ATF_TP_ADD_TC(tp, start__second_on_one_file);
+	ATF_TP_ADD_TC(tp, start__readers_share);
 	ATF_TP_ADD_TC(tp, start__bad_options);
 	ATF_TP_ADD_TC(tp, start__bad_files);
 	ATF_TP_ADD_TC(tp, start__bad_sockets);
