@@ -28,6 +28,17 @@ static void withdraw(struct cleat_pci *pci)
 	cleat_cancel_enter(cancel);
 }
 
+/* The guest's last reset may be under way, and it unplaces BARs. */
+static void await_reset(struct cleat_pci *pci)
+{
+	struct cleat_cancel *cancel = cleat_cancel_current();
+
+	cleat_cancel_enter(NULL);
+	cleat_pci_turn_take(&pci->turn, NULL);
+	cleat_pci_turn_give(&pci->turn);
+	cleat_cancel_enter(cancel);
+}
+
 static void on_shutdown(struct cleat_device_hook *hook)
 {
 	struct cleat_pci *pci =
@@ -187,6 +198,7 @@ struct cleat_pci *cleat_pci_unref(struct cleat_pci *pci)
 	atomic_store(&pci->gone, true);
 	if (pci->worker.started)
 		cleat_cancel_set(pci->worker.cancel);
+	await_reset(pci);
 	/* The BARs first: accesses to the MSI-X table use the worker. */
 	cleat_pci_unbind_bars(pci);
 	if (pci->worker.started)
