@@ -29,13 +29,14 @@ static void leave(struct cleat_device *dev)
 static int receive_pressed(struct cleat_device *dev, struct cleat_slot *self)
 {
 	struct pollfd pfd = { .fd = dev->main.fd, .events = POLLOUT };
+	bool may_read = cleat_outbox_state(dev, &dev->main) == 0;
+	bool backlog = may_read && dev->main.backlog;
 
-	if (cleat_outbox_state(dev, &dev->main) == 0)
+	if (may_read)
 		pfd.events |= POLLIN;
-	if (poll(&pfd, 1, CLEAT_TICK_MS) <= 0)
-		return -EAGAIN;
-	cleat_send_waiting(dev, &dev->main);
-	if (!(pfd.revents & ~POLLOUT))
+	if (poll(&pfd, 1, backlog ? 0 : CLEAT_TICK_MS) > 0)
+		cleat_send_waiting(dev, &dev->main);
+	if (!backlog && !(pfd.revents & ~POLLOUT))
 		return -EAGAIN;
 	return cleat_stream_receive(dev, &dev->main, self, MSG_DONTWAIT);
 }
@@ -84,20 +85,26 @@ void cleat_lead_round(struct cleat_device *dev, bool for_room)
 {
 	struct pollfd pfd = { .fd = dev->main.fd };
 	_Atomic uint32_t *next;
-	bool mine;
+	bool mine, backlog;
+	int outbox;
 
 	pthread_mutex_lock(&dev->lock);
 	mine = !dev->leader && !dev->lost;
 	if (mine)
 		dev->leader = true;
 	pthread_mutex_unlock(&dev->lock);
-	if (for_room)
+	outbox = mine ? cleat_outbox_state(dev, &dev->main) : 1;
+	backlog = outbox <= 0 && dev->main.backlog;
+	if (for_room || (mine && outbox >= 0))
 		pfd.events |= POLLOUT;
-	if (mine && cleat_outbox_state(dev, &dev->main) <= 0)
+	if (outbox <= 0)
 		pfd.events |= POLLIN;
 	/* With another's lead a slot comes free at any time, untold. */
-	if (poll(&pfd, 1, pfd.events ? CLEAT_TICK_MS : 1) > 0 && mine &&
-	    (pfd.revents & ~POLLOUT))
+	poll(&pfd, 1, backlog ? 0 : pfd.events ? CLEAT_TICK_MS : 1);
+	/* (who waits for room has the send side, and sends these himself) */
+	if (mine && !for_room)
+		cleat_send_waiting(dev, &dev->main);
+	if (backlog || (mine && pfd.revents & ~POLLOUT))
 		cleat_stream_receive(dev, &dev->main, NULL, MSG_DONTWAIT);
 	if (!mine)
 		return;

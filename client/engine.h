@@ -36,7 +36,8 @@
 #define CLEAT_POSTED_ID 0xffffu
 
 /* Replies to the server's own requests that wait for room in the socket. When
- * there are more we stop reading, and the server has to read first. */
+ * there are more nothing more is served, and the server has to read first: so
+ * there are never more than these and one more. */
 #define CLEAT_OUTBOX_BYTES (2u * CLEAT_MAX_MESSAGE)
 
 enum cleat_slot_state {
@@ -106,6 +107,8 @@ struct cleat_gate {
  * @out:       waiting replies, under the conn lock
  * @rx:        bytes received and not yet looked at: [@start, @end) of @rx_bytes,
  *             which are CLEAT_RX_BYTES but for a moment
+ * @backlog:   there are whole messages among them, which wait until replies of
+ *             ours have gone
  * @fds:       descriptors received, in the order of their messages
  * @body...:   the large message under way, beyond its header
  *
@@ -123,6 +126,7 @@ struct cleat_stream {
 	size_t rx_bytes;
 	size_t start;
 	size_t end;
+	bool backlog;
 	struct cleat_rx_fds *fds;
 
 	enum cleat_body_mode body_mode;

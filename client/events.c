@@ -21,13 +21,17 @@ static void set_interest(struct cleat_device *dev, int fd, uint32_t events)
 	epoll_ctl(dev->epoll_fd, EPOLL_CTL_MOD, fd, &event);
 }
 
-/* What there is to wait for: replies of ours that found no room, then input. */
+/*
+ * What there is to wait for: replies of ours that found no room, then input. Of
+ * messages that were received already the socket tells nothing: then we come
+ * back as soon as there is room.
+ */
 static uint32_t interest_in(struct cleat_device *dev,
 			    struct cleat_stream *stream, uint32_t input)
 {
 	switch (cleat_outbox_state(dev, stream)) {
 	case -1:
-		return input;
+		return stream->backlog ? input | EPOLLOUT : input;
 	case 0:
 		return input | EPOLLOUT;
 	default:

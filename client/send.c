@@ -20,6 +20,13 @@ int cleat_outbox_state(struct cleat_device *dev, struct cleat_stream *stream)
 	return bytes > CLEAT_OUTBOX_BYTES;
 }
 
+/* What it makes us keep, not what it puts on the wire: a flood of small ones is
+ * bounded too. */
+static size_t cost_of(const struct cleat_packet *packet)
+{
+	return sizeof(*packet) + packet->size;
+}
+
 static struct cleat_packet *first_packet(struct cleat_device *dev,
 					 struct cleat_stream *stream)
 {
@@ -40,7 +47,8 @@ static void drop_packet(struct cleat_device *dev, struct cleat_stream *stream)
 	stream->out = packet->next;
 	if (!stream->out)
 		stream->out_tail = &stream->out;
-	__atomic_fetch_sub(&stream->out_bytes, packet->size, __ATOMIC_SEQ_CST);
+	__atomic_fetch_sub(&stream->out_bytes, cost_of(packet),
+			   __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&dev->lock);
 	free(packet);
 }
@@ -99,7 +107,8 @@ void cleat_send_reply(struct cleat_device *dev, struct cleat_stream *stream,
 	pthread_mutex_lock(&dev->lock);
 	*stream->out_tail = packet;
 	stream->out_tail = &packet->next;
-	__atomic_fetch_add(&stream->out_bytes, packet->size, __ATOMIC_SEQ_CST);
+	__atomic_fetch_add(&stream->out_bytes, cost_of(packet),
+			   __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&dev->lock);
 	cleat_send_waiting(dev, stream);
 }

@@ -309,6 +309,10 @@ static int take_messages(struct cleat_device *dev, struct cleat_stream *stream,
 		stream->start += header.size;
 		if (dev->lost)
 			return -ENOTCONN;
+		/* Each of them may ask for the largest reply there is. */
+		stream->backlog = cleat_outbox_state(dev, stream) > 0;
+		if (stream->backlog)
+			break;
 	}
 	compact(stream);
 	return 0;
@@ -325,6 +329,16 @@ static int take_bytes(struct cleat_device *dev, struct cleat_stream *stream,
 	if (fds->num)
 		err = place_fds(dev, stream, fds, from);
 	return err ? err : take_messages(dev, stream, self);
+}
+
+/* No more was read since they were left. */
+static int take_backlog(struct cleat_device *dev, struct cleat_stream *stream,
+			struct cleat_slot *self)
+{
+	if (cleat_outbox_state(dev, stream) > 0)
+		return -EAGAIN;
+	stream->backlog = false;
+	return take_messages(dev, stream, self);
 }
 
 static int receive_messages(struct cleat_device *dev,
@@ -451,7 +465,9 @@ int cleat_stream_receive(struct cleat_device *dev, struct cleat_stream *stream,
 {
 	int err;
 
-	if (stream->body_mode != CLEAT_BODY_NONE)
+	if (stream->backlog)
+		err = take_backlog(dev, stream, self);
+	else if (stream->body_mode != CLEAT_BODY_NONE)
 		err = receive_body(dev, stream, flags);
 	else if (awaits_own(stream, self))
 		err = receive_own(dev, stream, self, flags);
