@@ -43,6 +43,11 @@ enum cleat_call_class {
  * buffers must then outlive the thread's stack frame.
  */
 #define CLEAT_CALL_PARK (1u << 2)
+/*
+ * The descriptors that come with the reply will be kept: they count against
+ * what one device may make us hold until cleat_device_drop_fds().
+ */
+#define CLEAT_CALL_KEEPS_FDS (1u << 3)
 
 struct cleat_slot;
 
@@ -103,7 +108,7 @@ struct cleat_call {
  * @reterr: why it failed; may be NULL (the access path passes NULL)
  *
  * Return: 0; the server's -errno (1..4095; -EIO if it gave none, -EPROTO if it
- * gave nonsense); -ENOTCONN, -ESHUTDOWN; -ETIMEDOUT; -ECANCELED, or -EINTR with
+ * gave nonsense, -EREMOTEIO if it gave one of those that follow); -ENOTCONN, -ESHUTDOWN; -ETIMEDOUT; -ECANCELED, or -EINTR with
  * CLEAT_CALL_PARK; -EPROTO for a reply of the wrong shape, which ends the
  * connection.
  */
@@ -136,6 +141,9 @@ void cleat_call_abandon(struct cleat_device *dev, struct cleat_call *call);
  * sees to it that the struct stays where it is meanwhile. Does not sleep.
  */
 void cleat_call_expire(struct cleat_device *dev, struct cleat_call *call);
+
+/* Close descriptors that came with CLEAT_CALL_KEEPS_FDS. */
+void cleat_device_drop_fds(struct cleat_device *dev, int *fds, unsigned num);
 
 /* --- The cancel handle of the calling thread ---------------------------- */
 

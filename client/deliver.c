@@ -20,7 +20,9 @@ static _Atomic uint32_t *finish_slot(struct cleat_device *dev,
 	return &slot->word;
 }
 
-static void hand_fds(struct cleat_call *call, struct cleat_fds *fds)
+/* Conn lock held. False: the server has passed more than a device may have. */
+static bool hand_fds(struct cleat_device *dev, struct cleat_call *call,
+		     struct cleat_fds *fds)
 {
 	unsigned num = fds ? fds->num : 0;
 
@@ -28,9 +30,46 @@ static void hand_fds(struct cleat_call *call, struct cleat_fds *fds)
 		num = 0;
 	if (num > call->max_reply_fds)
 		num = call->max_reply_fds;
+	if (call->flags & CLEAT_CALL_KEEPS_FDS) {
+		if (num > CLEAT_MAX_DEVICE_FDS - dev->kept_fds)
+			return false;
+		dev->kept_fds += num;
+	}
 	for (unsigned i = 0; i < num; i++)
 		call->reply_fds[i] = cleat_fds_take(fds, i);
 	call->got_fds = num;
+	return true;
+}
+
+void cleat_device_drop_fds(struct cleat_device *dev, int *fds, unsigned num)
+{
+	for (unsigned i = 0; i < num; i++)
+		cleat_close(&fds[i]);
+	pthread_mutex_lock(&dev->lock);
+	dev->kept_fds -= num;
+	pthread_mutex_unlock(&dev->lock);
+}
+
+/*
+ * The numbers by which the library tells its callers what became of their
+ * call. A server that could say them too would have a vCPU do its access over
+ * and over (-EINTR), or a device that is there taken for one that is gone.
+ */
+static int error_of(const struct cleat_header *header)
+{
+	int err = cleat_header_error(header);
+
+	switch (err) {
+	case -EINTR:
+	case -ECANCELED:
+	case -ETIMEDOUT:
+	case -ENOTCONN:
+	case -ESHUTDOWN:
+	case -ECHILD:
+		return -EREMOTEIO;
+	default:
+		return err;
+	}
 }
 
 /* Conn lock held. -EPROTO: the reply has not the shape that was asked for. */
@@ -61,32 +100,54 @@ static int fill_slot(struct cleat_device *dev, struct cleat_slot *slot,
 {
 	size_t size = header->size - sizeof(*header);
 	struct cleat_call *call = slot->call;
+	int err = 0;
 
 	if (slot->command != header->command)
-		return -EPROTO;
+		return -ENOENT;
 	if (slot->state == CLEAT_SLOT_DEAD) {
 		cleat_slot_release(dev, slot);
 		return 0;
 	}
-	slot->result = cleat_header_error(header);
+	slot->result = error_of(header);
 	if (!slot->result) {
-		slot->result = check_shape(call, size);
-		if (slot->result) {
-			*ret_word = finish_slot(dev, slot);
-			return -EPROTO;
-		}
-		copy_payload(call, payload, size);
-		hand_fds(call, fds);
+		err = check_shape(call, size);
+		if (!err && !hand_fds(dev, call, fds))
+			err = -EMFILE;
+		if (!err)
+			copy_payload(call, payload, size);
+		slot->result = err ? -EPROTO : 0;
 	}
 	*ret_word = finish_slot(dev, slot);
-	return 0;
+	return err;
+}
+
+void cleat_refuse_reply(struct cleat_device *dev,
+			const struct cleat_header *header, int err)
+{
+	const char *name = cleat_command_name(header->command);
+
+	if (!name)
+		name = "no known command";
+	if (err == -ENOENT)
+		cleat_device_fail(dev, -EPROTO,
+				  "the server answered a request that nobody "
+				  "made (id %u, %s)",
+				  header->id, name);
+	else if (err == -EMFILE)
+		cleat_device_fail(dev, -EPROTO,
+				  "the server passes more than %u descriptors",
+				  CLEAT_MAX_DEVICE_FDS);
+	else
+		cleat_device_fail(dev, -EPROTO,
+				  "the server's reply to %s has %zu bytes, "
+				  "which cannot be",
+				  name, header->size - sizeof(*header));
 }
 
 static void deliver_reply(struct cleat_device *dev,
 			  const struct cleat_header *header,
 			  const uint8_t *payload, struct cleat_fds *fds)
 {
-	const char *name = cleat_command_name(header->command);
 	_Atomic uint32_t *word = NULL;
 	struct cleat_slot *slot;
 	int err = -ENOENT;
@@ -97,17 +158,8 @@ static void deliver_reply(struct cleat_device *dev,
 		err = fill_slot(dev, slot, header, payload, fds, &word);
 	pthread_mutex_unlock(&dev->lock);
 	cleat_wake_up(word);
-	if (err == -ENOENT)
-		cleat_device_fail(dev, -EPROTO,
-				  "the server answered a request that nobody "
-				  "made (id %u, %s)",
-				  header->id, name ? name : "no known command");
-	else if (err)
-		cleat_device_fail(dev, err,
-				  "the server's reply to %s has %zu bytes, "
-				  "which cannot be",
-				  name ? name : "an unknown command",
-				  header->size - sizeof(*header));
+	if (err)
+		cleat_refuse_reply(dev, header, err);
 }
 
 static void count_bytes(struct cleat_device *dev, size_t size)
@@ -120,6 +172,7 @@ void cleat_deliver_body(struct cleat_device *dev, struct cleat_slot *slot,
 			struct cleat_fds *fds)
 {
 	_Atomic uint32_t *word = NULL;
+	bool may_have = true;
 
 	count_bytes(dev, header->size);
 	pthread_mutex_lock(&dev->lock);
@@ -127,30 +180,41 @@ void cleat_deliver_body(struct cleat_device *dev, struct cleat_slot *slot,
 		cleat_slot_release(dev, slot);
 	} else if (slot->state == CLEAT_SLOT_FLYING) {
 		/* (it is neither when it was given up after the loss) */
-		slot->result = cleat_header_error(header);
+		slot->result = error_of(header);
+		/* Drained, because its thread had been called back meanwhile */
+		if (!slot->result && !body)
+			slot->result = -ECANCELED;
 		if (!slot->result) {
+			may_have = hand_fds(dev, slot->call, fds);
+			slot->result = may_have ? 0 : -EPROTO;
 			slot->call->got = header->size - sizeof(*header);
 			slot->body = body;
 			body = NULL;
-			hand_fds(slot->call, fds);
 		}
 		word = finish_slot(dev, slot);
 	}
 	pthread_mutex_unlock(&dev->lock);
 	cleat_wake_up(word);
 	free(body);
+	if (!may_have)
+		cleat_refuse_reply(dev, header, -EMFILE);
 }
 
 void cleat_deliver_direct(struct cleat_device *dev, struct cleat_slot *slot,
-			  size_t size, struct cleat_fds *fds)
+			  const struct cleat_header *header,
+			  struct cleat_fds *fds)
 {
-	count_bytes(dev, sizeof(struct cleat_header) + size);
+	bool may_have;
+
+	count_bytes(dev, header->size);
 	pthread_mutex_lock(&dev->lock);
-	slot->call->got = size;
-	slot->result = size < slot->call->reply_min ? -EPROTO : 0;
-	hand_fds(slot->call, fds);
+	slot->call->got = header->size - sizeof(*header);
+	may_have = hand_fds(dev, slot->call, fds);
+	slot->result = may_have ? 0 : -EPROTO;
 	finish_slot(dev, slot); /* (its thread is this one) */
 	pthread_mutex_unlock(&dev->lock);
+	if (!may_have)
+		cleat_refuse_reply(dev, header, -EMFILE);
 }
 
 /* --- The server's own requests -------------------------------------------- */

@@ -84,16 +84,11 @@ static void prepare_region(struct region_ask *ask, uint32_t index, void *reply,
 		.head_size = sizeof(ask->head),
 		.reply = reply,
 		.reply_min = sizeof(ask->head),
+		.flags = CLEAT_CALL_KEEPS_FDS,
 		.reply_size = room,
 		.reply_fds = ask->fds,
 		.max_reply_fds = CLEAT_MAX_FDS,
 	};
-}
-
-static void close_fds(int *fds, unsigned num)
-{
-	for (unsigned i = 0; i < num; i++)
-		cleat_close(&fds[i]);
 }
 
 /* Make a region of what was parsed; it owns the descriptors from now on. */
@@ -125,8 +120,8 @@ static int keep_region(struct cleat_region *region,
 	return 0;
 }
 
-static int parse_answer(struct cleat_region *region, struct region_ask *ask,
-			struct cleat_error *reterr)
+static int parse_answer(struct cleat_device *dev, struct cleat_region *region,
+			struct region_ask *ask, struct cleat_error *reterr)
 {
 	struct cleat_wire_region wire;
 	int err;
@@ -135,7 +130,7 @@ static int parse_answer(struct cleat_region *region, struct region_ask *ask,
 				      ask->head.index, ask->call.got_fds, &wire,
 				      reterr);
 	if (err) {
-		close_fds(ask->fds, ask->call.got_fds);
+		cleat_device_drop_fds(dev, ask->fds, ask->call.got_fds);
 		return err;
 	}
 	err = keep_region(region, &wire, ask->fds, ask->call.got_fds);
@@ -143,7 +138,7 @@ static int parse_answer(struct cleat_region *region, struct region_ask *ask,
 	if (!err)
 		return 0;
 	if (!region->num_fds)
-		close_fds(ask->fds, ask->call.got_fds);
+		cleat_device_drop_fds(dev, ask->fds, ask->call.got_fds);
 	return no_memory(reterr);
 }
 
@@ -158,7 +153,7 @@ static int ask_again(struct cleat_device *dev, struct region_ask *ask,
 	void *reply;
 	int err;
 
-	close_fds(ask->fds, ask->call.got_fds);
+	cleat_device_drop_fds(dev, ask->fds, ask->call.got_fds);
 	if (room > CLEAT_MAX_INFO)
 		return impossible(reterr, "a region's description is too long");
 	reply = malloc(room);
@@ -167,7 +162,7 @@ static int ask_again(struct cleat_device *dev, struct region_ask *ask,
 	prepare_region(ask, ask->head.index, reply, room);
 	err = cleat_call(dev, &ask->call, reterr);
 	if (!err)
-		err = parse_answer(region, ask, reterr);
+		err = parse_answer(dev, region, ask, reterr);
 	free(reply);
 	return err;
 }
@@ -180,7 +175,7 @@ static int take_answer(struct cleat_device *dev, struct region_ask *ask,
 
 	if (info->argsz > ask->call.got)
 		return ask_again(dev, ask, region, info->argsz, reterr);
-	return parse_answer(region, ask, reterr);
+	return parse_answer(dev, region, ask, reterr);
 }
 
 /* A server that does not know a region says so: then it is not there. */
@@ -210,7 +205,7 @@ static int finish_region(struct cleat_device *dev, struct region_ask *ask,
 	int reply = cleat_call_finish(dev, &ask->call);
 
 	if (err) { /* one before it failed */
-		close_fds(ask->fds, ask->call.got_fds);
+		cleat_device_drop_fds(dev, ask->fds, ask->call.got_fds);
 		return err;
 	}
 	if (!reply)
@@ -318,7 +313,8 @@ int cleat_describe(struct cleat_device *dev, struct cleat_error *reterr)
 void cleat_describe_close(struct cleat_device *dev)
 {
 	for (uint32_t i = 0; dev->regions && i < dev->info.num_regions; i++)
-		close_fds(dev->regions[i].fds, dev->regions[i].num_fds);
+		cleat_device_drop_fds(dev, dev->regions[i].fds,
+				      dev->regions[i].num_fds);
 }
 
 void cleat_describe_free(struct cleat_device *dev)

@@ -40,6 +40,10 @@
  * there are never more than these and one more. */
 #define CLEAT_OUTBOX_BYTES (2u * CLEAT_MAX_MESSAGE)
 
+/* Descriptors of the server's that one device keeps, those of regions and of
+ * sub-regions together. The process has a limit of its own, for all devices. */
+#define CLEAT_MAX_DEVICE_FDS 512u
+
 enum cleat_slot_state {
 	CLEAT_SLOT_FREE,
 	CLEAT_SLOT_FLYING, /* its reply is awaited */
@@ -199,6 +203,7 @@ struct cleat_device {
 	struct cleat_error why;
 	unsigned inside; /* threads that may touch the descriptors */
 	unsigned flying;
+	unsigned kept_fds;
 	struct cleat_slot *chunks[(CLEAT_MAX_SLOTS + CLEAT_SLOT_CHUNK) /
 				  CLEAT_SLOT_CHUNK];
 	unsigned num_slots;
@@ -288,7 +293,12 @@ void cleat_deliver_body(struct cleat_device *dev, struct cleat_slot *slot,
 			struct cleat_fds *fds);
 /* Give the leader's slot a body that is in its buffers already. */
 void cleat_deliver_direct(struct cleat_device *dev, struct cleat_slot *slot,
-			  size_t size, struct cleat_fds *fds);
+			  const struct cleat_header *header,
+			  struct cleat_fds *fds);
+/* End the connection over a reply. @err: -ENOENT: nobody asked for it, -EMFILE:
+ * too many descriptors, else: its size. */
+void cleat_refuse_reply(struct cleat_device *dev,
+			const struct cleat_header *header, int err);
 
 /* send.c */
 int cleat_send_message(struct cleat_device *dev, const struct iovec *iov,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,12 +18,19 @@ struct io_ask {
 	struct cleat_fds fds;
 };
 
+/* Which device's limit they count against; in front of what users see. */
+struct kept {
+	struct cleat_device *dev; /* pinned */
+	int fds[];
+};
+
 static int ask_io_fds(struct cleat_device *dev, struct io_ask *ask, size_t room,
 		      struct cleat_error *reterr)
 {
 	struct cleat_call call = {
 		.command = VFIO_USER_DEVICE_GET_REGION_IO_FDS,
 		.deadline_class = CLEAT_CALL_CONTROL,
+		.flags = CLEAT_CALL_KEEPS_FDS,
 		.head = &ask->head,
 		.head_size = sizeof(ask->head),
 		.reply_min = sizeof(ask->head),
@@ -45,6 +53,12 @@ static int ask_io_fds(struct cleat_device *dev, struct io_ask *ask, size_t room,
 	return err;
 }
 
+static void drop_fds(struct cleat_device *dev, struct cleat_fds *fds)
+{
+	cleat_device_drop_fds(dev, fds->fd, fds->num);
+	fds->num = 0;
+}
+
 static int ask_twice(struct cleat_device *dev, struct io_ask *ask,
 		     struct cleat_error *reterr)
 {
@@ -56,7 +70,7 @@ static int ask_twice(struct cleat_device *dev, struct io_ask *ask,
 	info = ask->reply;
 	if (info->argsz <= ask->got)
 		return 0;
-	cleat_fds_close(&ask->fds);
+	drop_fds(dev, &ask->fds);
 	if (info->argsz > CLEAT_MAX_INFO)
 		return cleat_fail(reterr, CLEAT_ORIGIN_TRANSPORT, -EPROTO,
 				  "region %u: too many I/O descriptors",
@@ -111,8 +125,7 @@ static int convert_all(const struct io_ask *ask,
 		       struct cleat_io_fds *ret, struct cleat_error *reterr)
 {
 	ret->entries = calloc(num + 1, sizeof(*ret->entries));
-	ret->fds = calloc(ask->fds.num + 1, sizeof(*ret->fds));
-	if (!ret->entries || !ret->fds)
+	if (!ret->entries)
 		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -ENOMEM,
 				  "out of memory");
 	for (unsigned i = 0; i < num; i++) {
@@ -125,24 +138,41 @@ static int convert_all(const struct io_ask *ask,
 	return 0;
 }
 
-/* The parsed answer; takes the descriptors on success. */
-static int parse_answer(struct io_ask *ask, uint64_t length,
-			struct cleat_io_fds *ret, struct cleat_error *reterr)
+static void keep_fds(struct cleat_device *dev, const struct cleat_fds *fds,
+		     struct kept *kept)
 {
+	cleat_device_pin(dev);
+	kept->dev = dev;
+	memcpy(kept->fds, fds->fd, fds->num * sizeof(int));
+}
+
+/* The parsed answer; takes the descriptors on success. */
+static int parse_answer(struct cleat_device *dev, struct io_ask *ask,
+			uint64_t length, struct cleat_io_fds *ret,
+			struct cleat_error *reterr)
+{
+	struct kept *kept = malloc(sizeof(*kept) + sizeof(ask->fds.fd));
 	struct cleat_wire_io_fd *wire;
 	int num, err;
 
+	if (!kept)
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -ENOMEM,
+				  "out of memory");
 	num = cleat_wire_parse_io_fds(ask->reply, ask->got, ask->head.index,
 				      length, ask->fds.num, &wire, reterr);
-	if (num < 0)
+	if (num < 0) {
+		free(kept);
 		return num;
+	}
 	err = convert_all(ask, wire, (unsigned)num, ret, reterr);
 	free(wire);
 	if (err) {
+		free(kept);
 		cleat_io_fds_free(ret);
 		return err;
 	}
-	memcpy(ret->fds, ask->fds.fd, ask->fds.num * sizeof(int));
+	keep_fds(dev, &ask->fds, kept);
+	ret->fds = kept->fds;
 	ret->num_fds = ask->fds.num;
 	ask->fds.num = 0;
 	return 0;
@@ -168,12 +198,12 @@ int cleat_device_io_fds(struct cleat_device *dev, unsigned index,
 	why.origin = CLEAT_ORIGIN_LOCAL;
 	err = ask_twice(dev, ask, &why);
 	if (!err)
-		err = parse_answer(ask, region->length, ret, &why);
+		err = parse_answer(dev, ask, region->length, ret, &why);
 	else if (why.origin == CLEAT_ORIGIN_DEVICE)
 		err = 0; /* it does not know the command, or has none */
 	if (err && reterr)
 		*reterr = why;
-	cleat_fds_close(&ask->fds);
+	drop_fds(dev, &ask->fds);
 	free(ask->reply);
 	free(ask);
 	return err;
@@ -181,9 +211,14 @@ int cleat_device_io_fds(struct cleat_device *dev, unsigned index,
 
 void cleat_io_fds_free(struct cleat_io_fds *io_fds)
 {
-	for (unsigned i = 0; i < io_fds->num_fds; i++)
-		cleat_close(&io_fds->fds[i]);
-	free(io_fds->fds);
+	if (io_fds->fds) {
+		struct kept *kept = (void *)((char *)io_fds->fds -
+					     offsetof(struct kept, fds));
+
+		cleat_device_drop_fds(kept->dev, kept->fds, io_fds->num_fds);
+		cleat_device_unpin(kept->dev);
+		free(kept);
+	}
 	free(io_fds->entries);
 	*io_fds = (struct cleat_io_fds){ 0 };
 }

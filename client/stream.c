@@ -143,7 +143,7 @@ static void finish_body(struct cleat_device *dev, struct cleat_stream *stream)
 	stream->body_slot = NULL;
 	stream->body = NULL;
 	if (mode == CLEAT_BODY_DIRECT) {
-		cleat_deliver_direct(dev, slot, stream->body_size, fds);
+		cleat_deliver_direct(dev, slot, &stream->body_header, fds);
 	} else if (slot) {
 		cleat_deliver_body(dev, slot, &stream->body_header, body, fds);
 	} else {
@@ -185,7 +185,7 @@ static int aim_reply(struct cleat_device *dev, struct cleat_stream *stream,
 	struct cleat_call *call;
 
 	if (!slot || slot->command != header->command || stream != &dev->main)
-		return -EPROTO;
+		return -ENOENT;
 	stream->body_slot = slot;
 	call = slot->call;
 	if (slot->state == CLEAT_SLOT_DEAD || cleat_header_error(header)) {
@@ -252,7 +252,8 @@ static int begin_body(struct cleat_device *dev, struct cleat_stream *stream,
 	}
 	if (err) {
 		stream->body_mode = CLEAT_BODY_NONE;
-		return broken(dev, "a reply that nobody asked for");
+		cleat_refuse_reply(dev, header, err);
+		return -EPROTO;
 	}
 	if (stream->body_mode == CLEAT_BODY_ALLOCATED) {
 		stream->body = malloc(stream->body_size);
@@ -405,7 +406,7 @@ static int take_own(struct cleat_device *dev, struct cleat_stream *stream,
 		stream->body_got = n - sizeof(struct cleat_header);
 		return 0;
 	}
-	cleat_deliver_direct(dev, self, stream->body_size, NULL);
+	cleat_deliver_direct(dev, self, &stream->body_header, NULL);
 	/* What came behind it lies behind the head. */
 	stream->start = head;
 	stream->end = head + (n - whole);
