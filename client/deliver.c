@@ -43,10 +43,13 @@ static bool hand_fds(struct cleat_device *dev, struct cleat_call *call,
 
 void cleat_device_drop_fds(struct cleat_device *dev, int *fds, unsigned num)
 {
+	unsigned closed = num;
+
+	/* What cannot be closed now is still open. */
 	for (unsigned i = 0; i < num; i++)
-		cleat_close(&fds[i]);
+		closed -= cleat_close_foreign(&fds[i]);
 	pthread_mutex_lock(&dev->lock);
-	dev->kept_fds -= num;
+	dev->kept_fds -= closed;
 	pthread_mutex_unlock(&dev->lock);
 }
 

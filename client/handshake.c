@@ -67,7 +67,7 @@ static int take_twin(struct cleat_device *dev, struct cleat_fds *fds,
 				  "descriptor");
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) ||
 	    type != SOCK_STREAM) {
-		cleat_close(&fd);
+		cleat_close_foreign(&fd);
 		return cleat_fail(reterr, CLEAT_ORIGIN_TRANSPORT, -EPROTO,
 				  "VERSION: the twin socket is no stream "
 				  "socket");

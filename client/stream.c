@@ -16,11 +16,13 @@ int cleat_stream_init(struct cleat_stream *stream, int fd)
 	return 0;
 }
 
-static void drop_fds(struct cleat_rx_fds *rx)
+/* False if they are not of a kind that a server has a reason to send. */
+static bool drop_fds(struct cleat_rx_fds *rx)
 {
-	if (rx)
-		cleat_fds_close(&rx->fds);
+	bool plain = !rx || !cleat_fds_close(&rx->fds);
+
 	free(rx);
+	return plain;
 }
 
 void cleat_stream_destroy(struct cleat_stream *stream)
@@ -51,6 +53,13 @@ static int broken(struct cleat_device *dev, const char *why)
 	cleat_device_fail(dev, -EPROTO, "the server broke the protocol: %s",
 			  why);
 	return -EPROTO;
+}
+
+/* They stay open until the server lets us close them: not one more. */
+static void check_dropped(struct cleat_device *dev, bool plain)
+{
+	if (!plain)
+		broken(dev, "files where none belong");
 }
 
 /*
@@ -150,7 +159,7 @@ static void finish_body(struct cleat_device *dev, struct cleat_stream *stream)
 		cleat_deliver(dev, stream, &stream->body_header, body, fds);
 		free(body);
 	}
-	drop_fds(rx);
+	check_dropped(dev, drop_fds(rx));
 }
 
 static int receive_body(struct cleat_device *dev, struct cleat_stream *stream,
@@ -306,7 +315,7 @@ static int take_messages(struct cleat_device *dev, struct cleat_stream *stream,
 		rx = fds_of(stream, stream->start);
 		cleat_deliver(dev, stream, &header, at + sizeof(header),
 			      rx ? &rx->fds : NULL);
-		drop_fds(rx);
+		check_dropped(dev, drop_fds(rx));
 		stream->start += header.size;
 		if (dev->lost)
 			return -ENOTCONN;

@@ -26,12 +26,19 @@ static const char why_shrinks[] = "its file can shrink (no F_SEAL_SHRINK)";
 static const char why_no_map[] = "its file cannot be mapped";
 static const char why_too_many[] = "too many mappings in one region";
 
-/* Bytes that a mapping of the file is made of, or 0: not a file for us. */
+/*
+ * Bytes that a mapping of the file is made of, or 0: not a file for us. Only
+ * tmpfs and hugetlbfs have seals, which the kernel tells without asking the
+ * file system: fstat() of a file on one of the server's making would wait for
+ * the server.
+ */
 static uint64_t grain_of(int fd)
 {
 	struct statfs fs;
 	struct stat st;
 
+	if (fcntl(fd, F_GET_SEALS) < 0)
+		return 0;
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || fstatfs(fd, &fs))
 		return 0;
 	if ((uint32_t)fs.f_type == TMPFS_MAGIC)

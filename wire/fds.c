@@ -17,13 +17,6 @@ void cleat_close(int *fd)
 	errno = saved;
 }
 
-void cleat_fds_close(struct cleat_fds *fds)
-{
-	for (unsigned i = 0; i < fds->num; i++)
-		cleat_close(&fds->fd[i]);
-	fds->num = 0;
-}
-
 int cleat_fds_take(struct cleat_fds *fds, unsigned i)
 {
 	int fd;

@@ -2,7 +2,8 @@
 /*
  * wire: bytes and descriptors. Message structs, header checks, sendmsg and
  * recvmsg with descriptors, the peers' capability JSON, owned-fd helpers.
- * No threads and no policy; both ends of a connection use it.
+ * No policy, and no thread but the one that closes what a peer may let nobody
+ * close; both ends of a connection use it.
  *
  * All integers on the wire are little-endian, as is every machine this runs on
  * (asserted in message.c).
@@ -258,8 +259,15 @@ struct cleat_fds {
 	int fd[CLEAT_MAX_FDS];
 };
 
-/* Close what is left. */
-void cleat_fds_close(struct cleat_fds *fds);
+/*
+ * Close a descriptor that came from a peer. Where close() may have to wait for
+ * the peer (a file on a file system of its making), a thread does it and true
+ * is returned: who lets a peer send such again and again will run out of
+ * descriptors.
+ */
+bool cleat_close_foreign(int *fd);
+/* Close what is left in that way; how many were left to the thread. */
+unsigned cleat_fds_close(struct cleat_fds *fds);
 /* Take descriptor @i: -1 if there is none or it was taken. */
 int cleat_fds_take(struct cleat_fds *fds, unsigned i);
 /* Close unless negative; leaves errno and -1 behind. */
