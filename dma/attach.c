@@ -142,29 +142,43 @@ int cleat_memory_attach(struct cleat_memory *memory, struct cleat_device *dev)
 	return err;
 }
 
-static struct cleat_dma_attachment *take_device(struct cleat_memory *memory,
+static struct cleat_dma_attachment *find_device(struct cleat_memory *memory,
 						struct cleat_device *dev)
 {
 	struct cleat_dma_attachment *at = memory->attachments;
 
 	while (at && at->dev != dev)
 		at = at->next;
-	if (at)
-		take(memory, at);
 	return at;
+}
+
+/* All of it is the caller's to drop, or nothing happens. */
+static int check_droppable(struct cleat_memory *memory,
+			   struct cleat_dma_attachment *at)
+{
+	struct cleat_dma_range *range = memory->ranges;
+	int err = at ? 0 : -ENOENT;
+
+	for (; range && !err; range = range->next)
+		err = cleat_dma_can_drop(at->dev, range);
+	return err;
 }
 
 int cleat_memory_detach(struct cleat_memory *memory, struct cleat_device *dev)
 {
 	struct cleat_dma_attachment *at;
-	int err = -ENOENT;
+	bool taken = false;
+	int err;
 
 	pthread_mutex_lock(&memory->lock);
-	at = take_device(memory, dev);
-	if (at)
+	at = find_device(memory, dev);
+	err = check_droppable(memory, at);
+	if (!err) {
+		taken = take(memory, at);
 		err = cleat_dma_unmap_all(memory, dev);
+	}
 	pthread_mutex_unlock(&memory->lock);
-	if (at)
+	if (taken)
 		release(at);
 	return err;
 }

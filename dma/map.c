@@ -47,17 +47,21 @@ static uint32_t wire_rights(uint32_t rights)
 	       (rights & CLEAT_WRITE ? CLEAT_DMA_WRITE : 0);
 }
 
-static bool takes_fds(struct cleat_device *dev)
+/* Whether the device is given the range's file. */
+static bool gives_fd(struct cleat_device *dev,
+		     const struct cleat_dma_range *range)
 {
 	struct cleat_device_info info = { .size = sizeof(info) };
 
+	if (range->fd < 0 || cleat_device_flags(dev) & CLEAT_DEVICE_SECURE)
+		return false;
 	return !cleat_device_info(dev, &info) && info.max_msg_fds;
 }
 
 static void start_map(struct transfer *transfer, struct cleat_device *dev,
 		      const struct cleat_dma_range *range)
 {
-	bool with_fd = range->fd >= 0 && takes_fds(dev);
+	bool with_fd = gives_fd(dev, range);
 
 	*transfer = (struct transfer){
 		.dev = dev,
@@ -82,6 +86,29 @@ static void start_map(struct transfer *transfer, struct cleat_device *dev,
 	start(transfer);
 }
 
+int cleat_dma_can_drop(struct cleat_device *dev,
+		       const struct cleat_dma_range *range)
+{
+	if (!cleat_device_has_quirk(dev, CLEAT_QUIRK_NO_UNMAP) ||
+	    cleat_device_is_lost(dev) || !gives_fd(dev, range))
+		return 0;
+	return -EOPNOTSUPP;
+}
+
+/*
+ * The server ends itself at DMA_UNMAP. What it reaches by message only is out
+ * of its reach when we serve it no more; what it has the file of it keeps.
+ */
+static void drop_silently(struct transfer *transfer)
+{
+	if (!cleat_dma_can_drop(transfer->dev, transfer->range))
+		return;
+	cleat_device_fail(transfer->dev, -EOPNOTSUPP,
+			  "this server cannot give memory back that was mapped "
+			  "in vain");
+	transfer->result = -ENOTCONN;
+}
+
 static void start_unmap(struct transfer *transfer, struct cleat_device *dev,
 			const struct cleat_dma_range *range)
 {
@@ -104,7 +131,10 @@ static void start_unmap(struct transfer *transfer, struct cleat_device *dev,
 			.reply_size = sizeof(transfer->echo),
 		},
 	};
-	start(transfer);
+	if (cleat_device_has_quirk(dev, CLEAT_QUIRK_NO_UNMAP))
+		drop_silently(transfer);
+	else
+		start(transfer);
 }
 
 /* A device that is gone refuses nothing: the others shall have their memory. */

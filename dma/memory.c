@@ -116,29 +116,40 @@ int cleat_memory_add(struct cleat_memory *memory,
 	return err;
 }
 
-static struct cleat_dma_range *unlink_range(struct cleat_memory *memory,
-					    uint64_t guest, uint64_t length)
+static struct cleat_dma_range **find_range(struct cleat_memory *memory,
+					   uint64_t guest, uint64_t length)
 {
-	struct cleat_dma_range **link, *range;
+	struct cleat_dma_range **link = &memory->ranges;
 
-	for (link = &memory->ranges; (range = *link); link = &range->next)
-		if (range->guest == guest && range->length == length) {
-			*link = range->next;
-			memory->num_ranges--;
-			return range;
-		}
-	return NULL;
+	while (*link && ((*link)->guest != guest || (*link)->length != length))
+		link = &(*link)->next;
+	return link;
+}
+
+static int check_droppable(struct cleat_memory *memory,
+			   const struct cleat_dma_range *range)
+{
+	struct cleat_dma_attachment *at;
+	int err = range ? 0 : -ENOENT;
+
+	for (at = memory->attachments; at && !err; at = at->next)
+		err = cleat_dma_can_drop(at->dev, range);
+	return err;
 }
 
 int cleat_memory_remove(struct cleat_memory *memory, uint64_t guest,
 			uint64_t length)
 {
-	struct cleat_dma_range *range;
-	int err = -ENOENT;
+	struct cleat_dma_range **link, *range;
+	int err;
 
 	pthread_mutex_lock(&memory->lock);
-	range = unlink_range(memory, guest, length);
-	if (range) {
+	link = find_range(memory, guest, length);
+	range = *link;
+	err = check_droppable(memory, range);
+	if (!err) {
+		*link = range->next;
+		memory->num_ranges--;
 		/* Served until the last server has let go of it. */
 		err = cleat_dma_unmap_everywhere(memory, range);
 		retire(memory, range);

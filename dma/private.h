@@ -79,6 +79,9 @@ void cleat_dma_range_kill(struct cleat_memory *memory,
 /* Whether @dev takes @range, as the last of @num. */
 int cleat_dma_fits(struct cleat_device *dev,
 		   const struct cleat_dma_range *range, unsigned num);
+/* 0, or -EOPNOTSUPP: @dev's server has the file and no way to give it back. */
+int cleat_dma_can_drop(struct cleat_device *dev,
+		       const struct cleat_dma_range *range);
 /* On every attached device, or on none. */
 int cleat_dma_map_everywhere(struct cleat_memory *memory,
 			     struct cleat_dma_range *range);

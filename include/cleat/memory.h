@@ -95,7 +95,10 @@ CLEAT_API int cleat_memory_add(struct cleat_memory *memory,
  * device whose server does not answer is lost.
  *
  * Context: control. Sleeps.
- * Return: 0, -ENOENT if there is no such range, or -ETIMEDOUT, -ECANCELED or
+ * Return: 0, -ENOENT if there is no such range, -EOPNOTSUPP if a device that
+ * was given its file has a server without DMA_UNMAP (docs/protocol.md,
+ * "Quirks": then nothing has changed, and that device has to be closed first;
+ * in secure mode there is no such file), or -ETIMEDOUT, -ECANCELED or
  * -ENOTCONN if a device was lost on the way: the range is gone from the memory,
  * but that server may still reach it.
  */
@@ -125,7 +128,8 @@ CLEAT_API int cleat_memory_attach(struct cleat_memory *memory,
  * Unmaps every range. Not needed before cleat_device_unref().
  *
  * Context: control. Sleeps.
- * Return: 0, -ENOENT, or as cleat_memory_remove().
+ * Return: 0, -ENOENT, -EOPNOTSUPP (then nothing has changed), or as
+ * cleat_memory_remove().
  */
 CLEAT_API int cleat_memory_detach(struct cleat_memory *memory,
 				  struct cleat_device *dev);
