@@ -72,12 +72,15 @@ static bool peek_header(const struct cleat_srv_input *in, size_t at,
 	return true;
 }
 
-/* Bytes that the first message in the buffer needs, at least a header's. */
+/*
+ * Bytes that the first message in the buffer needs, at least a header's. Nobody
+ * has looked at it yet if no message could be handled when it came.
+ */
 static size_t first_size(const struct cleat_srv_input *in)
 {
 	struct cleat_header header;
 
-	if (!peek_header(in, in->head, &header))
+	if (!peek_header(in, in->head, &header) || cleat_header_check(&header))
 		return sizeof(header);
 	return header.size;
 }
