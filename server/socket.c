@@ -2,6 +2,7 @@
 /* Where clients come from. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -31,8 +32,8 @@ void cleat_srv_listen_pause(struct cleat_server *srv, bool pause)
 		return;
 	cleat_server_unwatch(srv, srv->listener);
 	if (!pause)
-		cleat_srv_watch_internal(srv, srv->listener, EPOLLIN,
-					 on_client, srv);
+		cleat_srv_watch_internal(srv, srv->listener, EPOLLIN, on_client,
+					 srv);
 }
 
 static int set_address(struct sockaddr_un *address, socklen_t *length,
@@ -72,17 +73,52 @@ static bool is_stale(const struct sockaddr_un *address, socklen_t length)
 	return stale;
 }
 
-static int bind_to(int fd, const struct sockaddr_un *address, socklen_t length)
+/*
+ * A client that sees the socket's file may connect at once: so it gets its name
+ * only when somebody listens. (An abstract name is bound as it is: it is found
+ * by nobody's looking.)
+ */
+static int listen_then_name(int fd, struct sockaddr_un *address,
+			    const char *path)
 {
-	if (!bind(fd, (const struct sockaddr *)address, length))
+	char temporary[sizeof(address->sun_path)];
+	socklen_t length;
+	int err;
+
+	if (snprintf(temporary, sizeof(temporary), "%s.%d", path, getpid()) >=
+	    (int)sizeof(temporary))
+		return -ENAMETOOLONG;
+	err = set_address(address, &length, temporary);
+	if (err)
+		return err;
+	unlink(temporary);
+	if (bind(fd, (const struct sockaddr *)address, length))
+		return -errno;
+	if (!listen(fd, 1) && !rename(temporary, path))
 		return 0;
-	if (errno != EADDRINUSE)
-		return -errno;
-	if (!is_stale(address, length))
+	err = -errno;
+	unlink(temporary);
+	return err;
+}
+
+static int listen_at(int fd, const char *path)
+{
+	struct sockaddr_un address;
+	struct stat st;
+	socklen_t length;
+	int err = set_address(&address, &length, path);
+
+	if (err)
+		return err;
+	if (*path == '@') {
+		if (bind(fd, (const struct sockaddr *)&address, length) ||
+		    listen(fd, 1))
+			return -errno;
+		return 0;
+	}
+	if (!lstat(path, &st) && !is_stale(&address, length))
 		return -EADDRINUSE;
-	if (unlink(address->sun_path))
-		return -errno;
-	return bind(fd, (const struct sockaddr *)address, length) ? -errno : 0;
+	return listen_then_name(fd, &address, path);
 }
 
 /* Remember which file it is: somebody may put another in its place. */
@@ -104,16 +140,10 @@ static int remember_path(struct cleat_server *srv, const char *path)
 
 static int open_listener(struct cleat_server *srv, const char *path, int fd)
 {
-	struct sockaddr_un address;
-	socklen_t length;
-	int err = set_address(&address, &length, path);
+	int err = listen_at(fd, path);
 
 	if (!err)
-		err = bind_to(fd, &address, length);
-	if (!err)
 		err = remember_path(srv, path);
-	if (!err && listen(fd, 1))
-		err = -errno;
 	if (!err)
 		err = cleat_srv_watch_internal(srv, fd, EPOLLIN, on_client,
 					       srv);
