@@ -127,6 +127,8 @@ static void write_note(FILE *file, const struct cleat_stream_message *message)
 	memcpy(&header, message->bytes, sizeof(header));
 	name = cleat_command_name(header.command);
 	fprintf(file, " # %s", name ? name : "?");
+	if ((header.flags & CLEAT_HEADER_TYPE) == CLEAT_HEADER_REPLY)
+		fputs(" reply", file);
 	if (header.flags & CLEAT_HEADER_NO_REPLY)
 		fputs(" no_reply", file);
 	if (header.flags & CLEAT_HEADER_ERROR)
