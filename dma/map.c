@@ -5,8 +5,11 @@
 #include "dma/private.h"
 #include "wire/wire.h"
 
-/* Commands that are put on a socket before the first reply is waited for. */
-#define BURST 64
+/*
+ * Commands that are under way at once, fewer than the engine has ids: others
+ * want some too.
+ */
+#define WINDOW 128
 
 /**
  * struct transfer - one DMA_MAP or DMA_UNMAP on its way
@@ -16,7 +19,7 @@
 struct transfer {
 	struct cleat_call call;
 	struct cleat_device *dev;
-	const struct cleat_dma_range *range;
+	struct cleat_dma_range *range;
 	union {
 		struct cleat_wire_dma_map map;
 		struct cleat_wire_dma_unmap unmap;
@@ -59,7 +62,7 @@ static bool gives_fd(struct cleat_device *dev,
 }
 
 static void start_map(struct transfer *transfer, struct cleat_device *dev,
-		      const struct cleat_dma_range *range)
+		      struct cleat_dma_range *range)
 {
 	bool with_fd = gives_fd(dev, range);
 
@@ -110,7 +113,7 @@ static void drop_silently(struct transfer *transfer)
 }
 
 static void start_unmap(struct transfer *transfer, struct cleat_device *dev,
-			const struct cleat_dma_range *range)
+			struct cleat_dma_range *range)
 {
 	*transfer = (struct transfer){
 		.dev = dev,
@@ -183,7 +186,7 @@ static int start_everywhere(struct cleat_memory *memory,
 			    struct transfer **ret_transfers, unsigned *ret_num,
 			    void (*each)(struct transfer *,
 					 struct cleat_device *,
-					 const struct cleat_dma_range *))
+					 struct cleat_dma_range *))
 {
 	struct cleat_dma_attachment *at;
 	struct transfer *transfers;
@@ -260,65 +263,121 @@ int cleat_dma_unmap_everywhere(struct cleat_memory *memory,
 	return err;
 }
 
-/* Unmaps from @first up to, not including, @end. */
-static int unmap_run(struct cleat_device *dev, struct cleat_dma_range *first,
-		     struct cleat_dma_range *end)
+/* --- Many ranges, one device ------------------------------------------------
+ */
+
+/**
+ * struct window - commands under way, oldest first
+ * @first: of @ring, the oldest
+ * @num:   how many
+ *
+ * When it is full the older half is waited for, not the oldest alone: a server
+ * that shares our core would otherwise be switched to for each of them.
+ */
+struct window {
+	struct transfer ring[WINDOW];
+	unsigned first;
+	unsigned num;
+};
+
+static struct transfer *window_next(struct window *window)
 {
-	struct transfer burst[BURST];
+	return &window->ring[(window->first + window->num++) % WINDOW];
+}
+
+/* The oldest, which is the caller's to finish before the next is begun. */
+static struct transfer *window_pop(struct window *window)
+{
+	struct transfer *transfer = &window->ring[window->first];
+
+	window->first = (window->first + 1) % WINDOW;
+	window->num--;
+	return transfer;
+}
+
+/* Judge all but the @left youngest; the first thing that was wrong. */
+static int window_judge(struct window *window, unsigned left)
+{
 	int err = 0;
 
-	while (first != end) {
-		unsigned num = 0, i;
+	while (window->num > left) {
+		int one = judge_unmap(window_pop(window));
 
-		for (; first != end && num < BURST; first = first->next)
-			start_unmap(&burst[num++], dev, first);
-		for (i = 0; i < num; i++) {
-			int one = judge_unmap(&burst[i]);
-
-			err = err ? err : one;
-		}
+		err = err ? err : one;
 	}
 	return err;
 }
 
-/* One burst from *@range on, which moves past it; all of it or nothing. */
-static int map_burst(struct cleat_device *dev, struct cleat_dma_range **range)
+/*
+ * Unmaps from @last back to the first range. Servers keep ranges in order, and
+ * what is last is taken out most cheaply.
+ */
+static int unmap_back(struct cleat_device *dev, struct cleat_dma_range *last)
 {
-	struct transfer burst[BURST];
-	unsigned num = 0, i;
-	int err = 0;
+	struct window window = { .num = 0 };
+	int err = 0, one;
 
-	for (; *range && num < BURST; *range = (*range)->next)
-		start_map(&burst[num++], dev, *range);
-	for (i = 0; i < num; i++)
-		if (finish(&burst[i]) && !err)
-			err = burst[i].result;
-	for (i = 0; err && i < num; i++) {
-		if (burst[i].result)
-			continue;
-		start_unmap(&burst[i], dev, burst[i].range);
-		judge_unmap(&burst[i]);
+	for (; last; last = last->prev) {
+		if (window.num == WINDOW) {
+			one = window_judge(&window, WINDOW / 2);
+			err = err ? err : one;
+		}
+		start_unmap(window_next(&window), dev, last);
 	}
-	return err;
+	one = window_judge(&window, 0);
+	return err ? err : one;
+}
+
+/* Finish all but the @left youngest, until one was refused: that one's range,
+ * and why. */
+static struct cleat_dma_range *finish_maps(struct window *window, unsigned left,
+					   int *ret_err)
+{
+	while (window->num > left) {
+		struct transfer *transfer = window_pop(window);
+
+		*ret_err = finish(transfer);
+		if (*ret_err)
+			return transfer->range;
+	}
+	return NULL;
+}
+
+/* Take back what was granted of those that were under way. */
+static void undo_maps(struct window *window)
+{
+	while (window->num) {
+		struct transfer *transfer = window_pop(window);
+
+		if (finish(transfer))
+			continue;
+		start_unmap(transfer, transfer->dev, transfer->range);
+		judge_unmap(transfer);
+	}
 }
 
 int cleat_dma_map_all(struct cleat_memory *memory, struct cleat_device *dev)
 {
-	struct cleat_dma_range *range = memory->ranges;
+	struct cleat_dma_range *range, *refused = NULL;
+	struct window window = { .num = 0 };
+	int err = 0;
 
-	while (range) {
-		struct cleat_dma_range *first = range;
-		int err = map_burst(dev, &range);
-
-		if (err) {
-			unmap_run(dev, memory->ranges, first);
-			return err;
-		}
+	for (range = memory->ranges; range && !refused; range = range->next) {
+		if (window.num == WINDOW)
+			refused = finish_maps(&window, WINDOW / 2, &err);
+		if (!refused)
+			start_map(window_next(&window), dev, range);
 	}
-	return 0;
+	if (!refused)
+		refused = finish_maps(&window, 0, &err);
+	if (!refused)
+		return 0;
+	undo_maps(&window);
+	unmap_back(dev, refused->prev);
+	return err;
 }
 
 int cleat_dma_unmap_all(struct cleat_memory *memory, struct cleat_device *dev)
 {
-	return unmap_run(dev, memory->ranges, NULL);
+	return unmap_back(dev, memory->last_range);
 }

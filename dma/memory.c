@@ -75,6 +75,30 @@ static int check_devices(struct cleat_memory *memory,
 	return err;
 }
 
+static void append(struct cleat_memory *memory, struct cleat_dma_range *range)
+{
+	range->prev = memory->last_range;
+	if (range->prev)
+		range->prev->next = range;
+	else
+		memory->ranges = range;
+	memory->last_range = range;
+	memory->num_ranges++;
+}
+
+static void take_out(struct cleat_memory *memory, struct cleat_dma_range *range)
+{
+	if (range->prev)
+		range->prev->next = range->next;
+	else
+		memory->ranges = range->next;
+	if (range->next)
+		range->next->prev = range->prev;
+	else
+		memory->last_range = range->prev;
+	memory->num_ranges--;
+}
+
 /* Ours first: a server may use the range before its reply is read. */
 static int publish(struct cleat_memory *memory, struct cleat_dma_range *range)
 {
@@ -96,9 +120,7 @@ static int publish(struct cleat_memory *memory, struct cleat_dma_range *range)
 		retire(memory, range);
 		return err;
 	}
-	range->next = memory->ranges;
-	memory->ranges = range;
-	memory->num_ranges++;
+	append(memory, range);
 	return 0;
 }
 
@@ -116,14 +138,19 @@ int cleat_memory_add(struct cleat_memory *memory,
 	return err;
 }
 
-static struct cleat_dma_range **find_range(struct cleat_memory *memory,
-					   uint64_t guest, uint64_t length)
+/* Exactly this one, or NULL. Ours for as long as we hold memory->lock. */
+static struct cleat_dma_range *find_range(struct cleat_memory *memory,
+					  uint64_t guest, uint64_t length)
 {
-	struct cleat_dma_range **link = &memory->ranges;
+	struct cleat_dma_range *range = NULL;
+	struct cleat_table_range found;
 
-	while (*link && ((*link)->guest != guest || (*link)->length != length))
-		link = &(*link)->next;
-	return link;
+	cleat_read_lock();
+	if (cleat_table_find(memory->table, guest, &found) &&
+	    found.start == guest && found.length == length)
+		range = found.entry;
+	cleat_read_unlock();
+	return range;
 }
 
 static int check_droppable(struct cleat_memory *memory,
@@ -140,16 +167,14 @@ static int check_droppable(struct cleat_memory *memory,
 int cleat_memory_remove(struct cleat_memory *memory, uint64_t guest,
 			uint64_t length)
 {
-	struct cleat_dma_range **link, *range;
+	struct cleat_dma_range *range;
 	int err;
 
 	pthread_mutex_lock(&memory->lock);
-	link = find_range(memory, guest, length);
-	range = *link;
+	range = find_range(memory, guest, length);
 	err = check_droppable(memory, range);
 	if (!err) {
-		*link = range->next;
-		memory->num_ranges--;
+		take_out(memory, range);
 		/* Served until the last server has let go of it. */
 		err = cleat_dma_unmap_everywhere(memory, range);
 		retire(memory, range);

@@ -22,6 +22,7 @@
  */
 struct cleat_dma_range {
 	struct cleat_dma_range *next;
+	struct cleat_dma_range *prev;
 	uint64_t guest;
 	uint64_t length;
 	uint64_t offset;
@@ -49,13 +50,14 @@ struct cleat_dma_attachment {
 /**
  * struct cleat_memory - see <cleat/memory.h>
  * @lock:       serialises control calls; held while servers are waited for
- * @ranges:     in no order
+ * @ranges, @last_range: in the order in which they were added
  * @idle_lock:  guards every range's @dead
  */
 struct cleat_memory {
 	pthread_mutex_t lock;
 	struct cleat_table *table;
 	struct cleat_dma_range *ranges;
+	struct cleat_dma_range *last_range;
 	unsigned num_ranges;
 	struct cleat_dma_attachment *attachments;
 	pthread_mutex_t idle_lock;
