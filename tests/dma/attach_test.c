@@ -42,9 +42,10 @@ CLEAT_TC(attach__many_ranges)
 	ram_free(&ram);
 }
 
-CLEAT_TC(attach__refused_half_way)
+/* The first, early ones, one behind a full window of them, the last. */
+static void attach_refused(unsigned refuse_map)
 {
-	static struct server server = { .refuse_map = 100 };
+	struct server server = { .refuse_map = refuse_map };
 	struct ram ram;
 	struct cleat_memory *memory = memory_with(&ram, MANY);
 
@@ -59,6 +60,14 @@ CLEAT_TC(attach__refused_half_way)
 	server_close(&server);
 	cleat_memory_unref(memory);
 	ram_free(&ram);
+}
+
+CLEAT_TC(attach__refused_half_way)
+{
+	static const unsigned refused[] = { 1, 100, 250, MANY };
+
+	for (unsigned i = 0; i < 4; i++)
+		attach_refused(refused[i]);
 }
 
 CLEAT_TC(attach__more_than_the_server_takes)
