@@ -15,7 +15,13 @@
 
 #define ESCAPE 1 /* Ctrl-A */
 
-enum { POLL_WAKE, POLL_SIGNAL, POLL_INPUT, POLL_DEVICES };
+enum {
+	POLL_WAKE,
+	POLL_SIGNAL,
+	POLL_INPUT,
+	POLL_CONTROL,
+	POLL_DEVICES = POLL_CONTROL + CONTROL_FDS,
+};
 
 /* One per process: there is one standard input. */
 static struct termios saved;
@@ -129,6 +135,7 @@ static nfds_t watch(struct vm *vm, const struct input *input,
 		.fd = input->ended || input->used ? -1 : STDIN_FILENO,
 		.events = POLLIN,
 	};
+	cleat_vmm_control_watch(&vm->control, fds + POLL_CONTROL);
 	for (i = 0; i < vm->devices.count; i++, count++)
 		fds[count] = (struct pollfd){
 			.fd = cleat_device_fd(vm->devices.device[i].device),
@@ -156,6 +163,7 @@ static void handle(struct vm *vm, struct input *input,
 	for (i = 0; i < vm->devices.count; i++)
 		if (fds[POLL_DEVICES + i].revents)
 			cleat_device_dispatch(vm->devices.device[i].device);
+	cleat_vmm_control_handle(vm, fds + POLL_CONTROL);
 }
 
 void cleat_vmm_console_run(struct vm *vm)

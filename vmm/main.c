@@ -32,6 +32,9 @@ static int set_up(struct vm *vm)
 	if (err)
 		return err;
 	cleat_vmm_cpu_tables(&vm->ram);
+	err = cleat_vmm_pause_init(&vm->pause);
+	if (err)
+		return cleat_vmm_fail(err, "no memory");
 	cleat_vmm_serial_init(&vm->serial, vm, STDOUT_FILENO);
 	/* Before PCI: the reset register lies inside PCI's address register. */
 	cleat_vmm_power_init(&vm->power, vm);
@@ -64,10 +67,12 @@ static int start_vcpus(struct vm *vm)
 static void run(struct vm *vm)
 {
 	if (create_vcpus(vm) || cleat_vmm_console_open(vm) ||
+	    cleat_vmm_control_open(&vm->control, vm->options.control) ||
 	    start_vcpus(vm))
 		cleat_vmm_stop(vm, OUTCOME_ERROR);
 	cleat_vmm_console_run(vm);
 	cleat_vmm_vcpu_join(vm);
+	cleat_vmm_control_close(&vm->control);
 	cleat_vmm_console_close(vm);
 	if (vm->options.stats && cleat_vmm_stats_write(vm, vm->options.stats))
 		atomic_store(&vm->outcome, OUTCOME_ERROR);
@@ -97,6 +102,7 @@ int main(int argc, char **argv)
 
 	if (status >= 0)
 		return status;
+	cleat_vmm_control_init(&vm.control);
 	if (set_up(&vm))
 		cleat_vmm_stop(&vm, OUTCOME_ERROR);
 	else

@@ -28,6 +28,7 @@ static const char help[] =
 	"  --cpus N           virtual CPUs (default 1)\n"
 	"  --device SOCKET    a device: the UNIX socket of its server; may be\n"
 	"                     given up to 31 times\n"
+	"  --control SOCKET   take commands at a UNIX socket\n"
 	"  --stats FILE       write counts and latencies as JSON at the end\n"
 	"  --help, --version  print this or the version, and end\n"
 	"\n"
@@ -43,6 +44,7 @@ enum option_id {
 	OPTION_CPUS,
 	OPTION_DEVICE,
 	OPTION_STATS,
+	OPTION_CONTROL,
 	OPTION_HELP,
 	OPTION_VERSION,
 };
@@ -56,6 +58,7 @@ static const struct option known[] = {
 	{ "cpus", required_argument, NULL, OPTION_CPUS },
 	{ "device", required_argument, NULL, OPTION_DEVICE },
 	{ "stats", required_argument, NULL, OPTION_STATS },
+	{ "control", required_argument, NULL, OPTION_CONTROL },
 	{ "help", no_argument, NULL, OPTION_HELP },
 	{ "version", no_argument, NULL, OPTION_VERSION },
 	{ 0 },
@@ -129,6 +132,9 @@ static int parse_option(struct options *options, int id, const char *value)
 		return add_device(options, value);
 	case OPTION_STATS:
 		options->stats = value;
+		break;
+	case OPTION_CONTROL:
+		options->control = value;
 		break;
 	case OPTION_HELP:
 		fputs(help, stdout);

@@ -36,8 +36,8 @@ static uint32_t read_bridge(unsigned offset, unsigned length)
 }
 
 /*
- * Whoever calls a vCPU back ends the run: what the guest would read then does
- * not matter, for it does not go on.
+ * A vCPU that was called back makes the access again, unless the run ends: what
+ * the guest would read then does not matter, for it does not go on.
  */
 static uint32_t access_function(const struct pci_host *host, unsigned slot,
 				unsigned offset, uint32_t value,
@@ -48,7 +48,7 @@ static uint32_t access_function(const struct pci_host *host, unsigned slot,
 	do
 		err = cleat_pci_config_access(host->functions[slot], offset,
 					      &value, length, is_write);
-	while (err == -EINTR && !cleat_vmm_stopping(host->vm));
+	while (err == -EINTR && cleat_vmm_called_back(host->vm));
 	return err ? ALL_ONES : value;
 }
 

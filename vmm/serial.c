@@ -67,15 +67,30 @@ static uint8_t dequeue(struct serial *serial)
 	return byte;
 }
 
+static void hold_back(struct serial *serial, const uint8_t *bytes, size_t count)
+{
+	pthread_mutex_lock(&serial->lock);
+	while (count-- && serial->unsent_count < SERIAL_UNSENT)
+		serial->unsent[serial->unsent_count++] = *bytes++;
+	pthread_mutex_unlock(&serial->lock);
+}
+
 /*
  * A reader of ours who does not read stops the vCPU here, until it is kicked
- * because the run ends; so no lock is held. A reader who is gone loses bytes.
+ * because the run ends or is paused; so no lock is held. A reader who is gone
+ * loses bytes.
  */
-static void put(const struct serial *serial, const uint8_t *bytes, size_t count)
+static void put(struct serial *serial, const uint8_t *bytes, size_t count)
 {
 	while (count) {
-		ssize_t n = write(serial->out, bytes, count);
+		ssize_t n;
 
+		/* It may have come here after the last kick. */
+		if (cleat_vmm_pausing(serial->vm)) {
+			hold_back(serial, bytes, count);
+			return;
+		}
+		n = write(serial->out, bytes, count);
 		if (n < 0 && errno != EINTR && errno != EAGAIN)
 			return;
 		if (cleat_vmm_stopping(serial->vm))
@@ -224,6 +239,19 @@ static void access_ports(void *device, uint64_t offset, void *data,
 	memcpy(out, serial->sending, sent);
 	pthread_mutex_unlock(&serial->lock);
 	put(serial, out, sent);
+}
+
+void cleat_vmm_serial_flush(struct serial *serial)
+{
+	uint8_t bytes[SERIAL_UNSENT];
+	size_t count;
+
+	pthread_mutex_lock(&serial->lock);
+	count = serial->unsent_count;
+	memcpy(bytes, serial->unsent, count);
+	serial->unsent_count = 0;
+	pthread_mutex_unlock(&serial->lock);
+	put(serial, bytes, count);
 }
 
 size_t cleat_vmm_serial_input(struct serial *serial, const uint8_t *data,

@@ -10,12 +10,21 @@
 
 #include "vmm/vmm.h"
 
-#define KICK SIGUSR1
 #define KICK_AGAIN_MS 10
+
+/* The vCPU whose thread this is. */
+static _Thread_local struct vcpu *self;
 
 /* Its only work is to interrupt a system call. */
 static void on_kick(int signal)
 {
+}
+
+bool cleat_vmm_called_back(struct vm *vm)
+{
+	if (self)
+		cleat_vmm_park(self, PARKED_INSIDE);
+	return !cleat_vmm_stopping(vm);
 }
 
 /*
@@ -36,7 +45,7 @@ static void access_bus(struct vcpu *vcpu, enum cleat_space space,
 	do
 		err = cleat_mmio_access(vm->devices.mmio, space, address, data,
 					length, is_write);
-	while (err == -EINTR && !cleat_vmm_stopping(vm));
+	while (err == -EINTR && cleat_vmm_called_back(vm));
 	if (err && !is_write)
 		memset(data, 0xff, length);
 }
@@ -104,6 +113,10 @@ static void handle_failure(struct vcpu *vcpu, int error)
 {
 	switch (error) {
 	case EINTR:
+		/* KVM has taken in what the last access brought. */
+		vcpu->interrupted++;
+		cleat_vmm_park(vcpu, PARKED_BETWEEN);
+		break;
 	case EAGAIN:
 		vcpu->interrupted++;
 		break;
@@ -123,7 +136,9 @@ static void *run(void *opaque)
 {
 	struct vcpu *vcpu = opaque;
 
+	self = vcpu;
 	cleat_cancel_enter(vcpu->cancel);
+	cleat_vmm_park(vcpu, PARKED_BETWEEN);
 	while (!cleat_vmm_stopping(vcpu->vm)) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0))
 			handle_failure(vcpu, errno);
@@ -182,7 +197,7 @@ int cleat_vmm_vcpu_start(struct vcpu *vcpu)
 	struct sigaction action = { .sa_handler = on_kick };
 	int err;
 
-	sigaction(KICK, &action, NULL);
+	sigaction(VCPU_KICK, &action, NULL);
 	err = pthread_create(&vcpu->thread, NULL, run, vcpu);
 	if (err) {
 		errno = err;
@@ -204,7 +219,7 @@ static void join(struct vcpu *vcpu)
 	vcpu->run->immediate_exit = 1;
 	cleat_cancel_set(vcpu->cancel);
 	while (!atomic_load(&vcpu->ended)) {
-		pthread_kill(vcpu->thread, KICK);
+		pthread_kill(vcpu->thread, VCPU_KICK);
 		if (!atomic_load(&vcpu->ended))
 			nanosleep(&pause, NULL);
 	}
@@ -216,6 +231,7 @@ void cleat_vmm_vcpu_join(struct vm *vm)
 {
 	unsigned i;
 
+	cleat_vmm_pause_end(vm);
 	for (i = 0; i < vm->vcpu_count; i++)
 		if (vm->vcpus[i].started)
 			join(&vm->vcpus[i]);

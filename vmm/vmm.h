@@ -14,6 +14,7 @@
  *					devices of our own, on the bus
  *	cleat_vmm_devices_open		the devices of other processes
  *	cleat_vmm_vcpu_create		one per CPU, then
+ *	cleat_vmm_control_open		who may give orders from outside
  *	cleat_vmm_vcpu_start		from here on the guest runs
  *	cleat_vmm_console_run		the main thread stays here until ...
  *	cleat_vmm_stop			... somebody says how it ends
@@ -25,7 +26,9 @@
 #ifndef CLEAT_VMM_H
 #define CLEAT_VMM_H
 
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,6 +36,8 @@
 
 #include <asm/bootparam.h>
 #include <linux/kvm.h>
+
+#include <yajl/yajl_gen.h>
 
 #include <cleat/cleat.h>
 
@@ -113,6 +118,7 @@ struct options {
 	const char *initrd;
 	const char *append;
 	const char *stats;
+	const char *control;
 	const char *devices[DEVICES_MAX];
 	unsigned device_count;
 	uint64_t memory; /* bytes */
@@ -269,6 +275,8 @@ bool cleat_vmm_bus_access(const struct bus *bus, enum cleat_space space,
 /* ---- serial.c: a 16550A on COM1 ----------------------------------------- */
 
 #define SERIAL_QUEUE 1024
+/* A page by a string instruction, and a byte of every CPU. */
+#define SERIAL_UNSENT (4096 + 64 * 8)
 
 struct serial {
 	pthread_mutex_t lock;
@@ -284,12 +292,17 @@ struct serial {
 	size_t count;
 	uint8_t sending[8]; /* of the access that is being made */
 	size_t sent;
+	/* Of accesses that were finished because the machine had to stop. */
+	uint8_t unsent[SERIAL_UNSENT];
+	size_t unsent_count;
 };
 
 void cleat_vmm_serial_init(struct serial *serial, struct vm *vm, int out);
 /* Return: how many of @length bytes were taken; the rest come again later. */
 size_t cleat_vmm_serial_input(struct serial *serial, const uint8_t *data,
 			      size_t length);
+/* Writes what was held back. May block, as any write of a vCPU. */
+void cleat_vmm_serial_flush(struct serial *serial);
 
 /* ---- power.c: sleep, power-off and reset -------------------------------- */
 
@@ -344,6 +357,10 @@ void cleat_vmm_cpu_tables(const struct ram *ram);
 /* ---- vcpu.c: one thread each, around KVM_RUN ---------------------------- */
 
 #define EXIT_REASONS 64
+#define VCPU_KICK SIGUSR1
+
+/* Where a vCPU stands still: inside an access of the guest's, or between. */
+enum parked { PARKED_NOT, PARKED_INSIDE, PARKED_BETWEEN };
 
 struct vcpu {
 	struct vm *vm;
@@ -355,6 +372,7 @@ struct vcpu {
 	pthread_t thread;
 	bool started;
 	atomic_bool ended;
+	enum parked parked; /* under the pause's lock */
 	uint64_t returns[EXIT_REASONS]; /* of KVM_RUN, by reason */
 	uint64_t interrupted; /* of KVM_RUN, by a signal */
 	uint64_t faults;
@@ -365,6 +383,40 @@ int cleat_vmm_vcpu_start(struct vcpu *vcpu);
 /* Makes every vCPU leave KVM_RUN and the library, and waits for its thread. */
 void cleat_vmm_vcpu_join(struct vm *vm);
 void cleat_vmm_vcpu_destroy(struct vcpu *vcpu);
+/*
+ * After the library gave -EINTR to the calling vCPU: stands still as long as
+ * somebody wants that.
+ *
+ * Return: whether to make the access again; false when the run ends.
+ */
+bool cleat_vmm_called_back(struct vm *vm);
+
+/* ---- pause.c: vCPUs stand still ----------------------------------------- */
+
+/* Who wants it. The user takes it anywhere, the others between accesses. */
+#define PAUSE_USER (1u << 0)
+#define PAUSE_MIGRATION (1u << 1)
+
+struct pause {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	atomic_uint wanted; /* PAUSE_*; written under the lock */
+};
+
+int cleat_vmm_pause_init(struct pause *pause);
+/*
+ * Waits until all vCPUs stand still, and takes it back if they do not.
+ *
+ * Return: 0, -ETIMEDOUT after @ms, -ECANCELED when the run ends.
+ */
+int cleat_vmm_pause(struct vm *vm, unsigned who, unsigned ms);
+void cleat_vmm_resume(struct vm *vm, unsigned who);
+/* Whether anybody wants vCPUs to stand still. Context: any thread. */
+bool cleat_vmm_pausing(struct vm *vm);
+/* A vCPU's own: returns when it may go on. */
+void cleat_vmm_park(struct vcpu *vcpu, enum parked where);
+/* The run ends: nobody stands still any more. */
+void cleat_vmm_pause_end(struct vm *vm);
 
 /* ---- console.c: standard input and output, and waiting for the end ------ */
 
@@ -374,6 +426,61 @@ int cleat_vmm_console_open(struct vm *vm);
 void cleat_vmm_console_run(struct vm *vm);
 /* Restores the terminal. */
 void cleat_vmm_console_close(struct vm *vm);
+
+/* ---- command.c: one line of the control socket -------------------------- */
+
+/* Longer lines end the connection. */
+#define COMMAND_LINE_LENGTH 4096
+#define COMMAND_WORD 32
+#define COMMAND_TARGET 1024
+
+/* Strings that were not given are empty. */
+struct command {
+	char command[COMMAND_WORD];
+};
+
+/*
+ * Return: 0, or -EINVAL with *@ret_why set to a few words. *@ret is written in
+ * both cases.
+ */
+int cleat_vmm_command_parse(const char *line, size_t length,
+			    struct command *ret, const char **ret_why);
+
+/* ---- listen.c: UNIX sockets by path -------------------------------------- */
+
+/* Return: a descriptor that does not block, or -errno after saying why. */
+int cleat_vmm_listen(const char *what, const char *path);
+
+/* ---- control.c: orders and questions from outside ----------------------- */
+
+#define CONTROL_CLIENTS 4
+#define CONTROL_FDS (1 + CONTROL_CLIENTS)
+
+struct control_client {
+	int fd;
+	size_t used;
+	char line[COMMAND_LINE_LENGTH];
+};
+
+struct control {
+	const char *path;
+	int listener;
+	struct control_client clients[CONTROL_CLIENTS];
+};
+
+void cleat_vmm_control_init(struct control *control);
+int cleat_vmm_control_open(struct control *control, const char *path);
+void cleat_vmm_control_close(struct control *control);
+/* Fills @fds, CONTROL_FDS of them. */
+void cleat_vmm_control_watch(const struct control *control,
+			     struct pollfd *fds);
+/* Does what was asked, if anything. Context: the main thread. */
+void cleat_vmm_control_handle(struct vm *vm, const struct pollfd *fds);
+
+/* ---- status.c: what `status` answers ------------------------------------ */
+
+/* Adds members to the map that is open. */
+void cleat_vmm_status_put(struct vm *vm, yajl_gen gen);
 
 /* ---- stats.c: --stats --------------------------------------------------- */
 
@@ -391,6 +498,8 @@ struct vm {
 	struct power power;
 	struct pci_host pci;
 	struct devices devices;
+	struct control control;
+	struct pause pause;
 	struct vcpu vcpus[CPUS_MAX];
 	unsigned vcpu_count;
 	atomic_int outcome; /* enum outcome */

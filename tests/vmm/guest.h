@@ -41,4 +41,16 @@ const char *said(const char *path);
 /* It said one line, with our name first and the words in it. */
 void require_complaint(const char *words);
 
+/* Connects to a control socket; control_try() gives -1 where nobody listens. */
+int control_try(const char *path);
+int control_connect(const char *path);
+/* The next line it says, in static storage; "" when the connection ended. */
+const char *control_answer(int control);
+/* Says a line; the answer has these words in it. */
+void require_answer(int control, const char *line, const char *words);
+/* The process uses less than half of a tenth of a second. */
+void require_idle(pid_t pid);
+/* The reading end; waits until somebody writes to it. */
+int open_fifo(const char *path);
+
 #endif
