@@ -57,7 +57,8 @@ struct cleat_ioeventfd {
  *               without exits, flags CLEAT_SLOT_*; give a number by which
  *               slot_remove knows it. NULL or an error: that part is trapped.
  * @slot_remove: and take it away; when it returns, no vCPU reaches @host.
- * @ioeventfd_add: register a kick. NULL or an error: by message.
+ * @ioeventfd_add: register a kick. NULL or an error: the write exits, and the
+ *               vCPU's thread kicks the eventfd; no message either.
  * @ioeventfd_remove: and take it away; the same struct as added.
  *
  * @gsi_alloc: take a GSI for an MSI route. NULL or -ENOSPC: that vector is read
