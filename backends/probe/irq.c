@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Interrupts on command: one, or a train of them by the timer. */
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "backends/probe/probe.h"
@@ -24,8 +25,31 @@ static int raise_by(struct probe *probe, uint32_t type, uint32_t vector)
 	return cleat_server_pci_raise(probe->pci, vector);
 }
 
+/* The processor's counter where there is one: a guest has the same. */
+static uint64_t clock_now(void)
+{
+#ifdef __x86_64__
+	return __builtin_ia32_rdtsc();
+#else
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+#endif
+}
+
+static void stamp(struct probe *probe)
+{
+	uint64_t *stamps = (uint64_t *)(probe->pages + PROBE_STAMPS);
+	uint32_t n = probe->regs.stamps++ % PROBE_STAMPS_MAX;
+
+	__atomic_store_n(&stamps[n], clock_now(), __ATOMIC_RELAXED);
+}
+
 void cleat_probe_raise(struct probe *probe, uint32_t command)
 {
+	if (probe->regs.stamp)
+		stamp(probe);
 	if (raise_by(probe, command >> TYPE_SHIFT & 3, command & VECTOR_BITS))
 		probe->counters.irqs_lost++;
 	else

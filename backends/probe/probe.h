@@ -59,7 +59,7 @@ struct probe_registers {
 	uint32_t slow_us;
 	uint64_t dma_source, dma_target;
 	uint32_t dma_length, dma_go, dma_status, dma_sum, dma_pattern, dma_way;
-	uint32_t poll;
+	uint32_t poll, stamp, stamps;
 };
 
 struct probe {

@@ -65,6 +65,7 @@
 #define PROBE_CLEAR 0x068
 #define PROBE_FAULT 0x06c
 #define PROBE_POLL 0x070
+#define PROBE_STAMP 0x074
 
 /* PROBE_FEATURES */
 #define PROBE_HAS_MAPPED 0x01
@@ -88,6 +89,10 @@
 /* PROBE_STATUS */
 #define PROBE_STATUS_IRQS 0x1
 #define PROBE_STATUS_DMA 0x2
+
+/* PROBE_STAMP: where in the pages, and how many places of 8 bytes */
+#define PROBE_STAMPS PROBE_AREA_1
+#define PROBE_STAMPS_MAX (PROBE_AREA_1_LENGTH / 8)
 
 /* PROBE_DMA_GO: one of four, and a vector in bits 16 to 30 */
 #define PROBE_DMA_COPY 1

@@ -102,7 +102,7 @@ uint64_t cleat_probe_register(const struct probe *probe, uint32_t offset)
 		cleat_probe_sleep_us((struct probe *)probe, regs->slow_us);
 		return two(regs->slow_us, 0);
 	case PROBE_POLL:
-		return regs->poll;
+		return two(regs->poll, regs->stamp);
 	}
 	return dma_register(regs, offset);
 }
@@ -198,6 +198,10 @@ void cleat_probe_set_register(struct probe *probe, uint32_t offset,
 		break;
 	case PROBE_POLL:
 		probe->regs.poll = value;
+		break;
+	case PROBE_STAMP:
+		probe->regs.stamp = value;
+		probe->regs.stamps = 0;
 		break;
 	default:
 		set_irq_register(probe, offset, value);

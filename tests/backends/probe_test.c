@@ -254,6 +254,33 @@ CLEAT_TC(irqs__train)
 	probe_stop(&host);
 }
 
+static uint64_t stamp_of(struct probe_host *host, unsigned n)
+{
+	return probe_read(host, PROBE_BAR_PAGES, PROBE_STAMPS + 8 * n, 8);
+}
+
+CLEAT_TC(irqs__stamped)
+{
+	struct probe_host host;
+
+	probe_start(&host, NULL);
+	probe_set(&host, PROBE_IRQ_RAISE, PROBE_IRQ_MSIX | 1);
+	ATF_CHECK_EQ(0, stamp_of(&host, 0));
+	probe_set(&host, PROBE_STAMP, 1);
+	for (unsigned i = 0; i < 3; i++)
+		probe_set(&host, PROBE_IRQ_RAISE, PROBE_IRQ_MSIX | 1);
+	ATF_CHECK(stamp_of(&host, 0) > 0);
+	ATF_CHECK(stamp_of(&host, 1) > stamp_of(&host, 0));
+	ATF_CHECK(stamp_of(&host, 2) > stamp_of(&host, 1));
+	ATF_CHECK_EQ(0, stamp_of(&host, 3));
+	/* From the first place again. */
+	probe_set(&host, PROBE_STAMP, 1);
+	probe_set(&host, PROBE_IRQ_RAISE, PROBE_IRQ_MSIX | 1);
+	ATF_CHECK(stamp_of(&host, 0) > stamp_of(&host, 2));
+	ATF_CHECK_EQ(0, stamp_of(&host, 3));
+	probe_stop(&host);
+}
+
 CLEAT_TC(echo__doorbell_to_interrupt)
 {
 	struct cleat_wire_io_fd *entries;
@@ -612,6 +639,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, pages__mapped_and_by_message);
 	ATF_TP_ADD_TC(tp, irqs__on_command);
 	ATF_TP_ADD_TC(tp, irqs__train);
+	ATF_TP_ADD_TC(tp, irqs__stamped);
 	ATF_TP_ADD_TC(tp, echo__doorbell_to_interrupt);
 	ATF_TP_ADD_TC(tp, dma__by_mapping);
 	ATF_TP_ADD_TC(tp, dma__nowhere);
