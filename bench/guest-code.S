@@ -50,7 +50,7 @@ exception:
 cleat_guest_code_entry:
 	movq %rdi, %rbx
 next:
-	movl GUEST_OP_CODE(%rbx), %eax
+	movzwl GUEST_OP_CODE(%rbx), %eax
 	testl %eax, %eax
 	jz done
 	leaq routines(%rip), %rcx
@@ -69,8 +69,12 @@ again:
 	testq %r11, %r11
 	jz 1f
 	movq (%r11), %r14
-1:	testq %r12, %r12
+1:	movl GUEST_OP_BATCH(%rbx), %ecx
+	testq %r12, %r12
 	jz 2f
+	xorl %r15d, %r15d
+	cmpw $0, GUEST_OP_STAMP(%rbx)
+	jne 2f
 	lfence
 	rdtsc
 	shlq $32, %rdx
@@ -78,6 +82,8 @@ again:
 	movq %rax, %r15
 2:	jmpq *%r13
 accessed:
+	subl $1, %ecx
+	jg 2b
 	testq %r11, %r11
 	jz 4f
 3:	cmpq %r14, (%r11)

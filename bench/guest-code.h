@@ -36,7 +36,9 @@
 #define GUEST_CODES 16
 
 /* Offsets in an operation as the guest reads it. */
-#define GUEST_OP_CODE 0
+#define GUEST_OP_CODE 0 /* 16 bits */
+#define GUEST_OP_STAMP 2 /* 16 bits */
+#define GUEST_OP_BATCH 4 /* 32 bits */
 #define GUEST_OP_ADDRESS 8
 #define GUEST_OP_VALUE 16
 #define GUEST_OP_STEP 24

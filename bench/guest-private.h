@@ -11,8 +11,9 @@
 
 /* An operation as the guest reads it. */
 struct guest_code_op {
-	uint32_t code;
-	uint32_t pad;
+	uint16_t code;
+	uint16_t stamp;
+	uint32_t batch;
 	uint64_t address;
 	uint64_t value;
 	uint64_t step;

@@ -56,7 +56,9 @@ static int write_program(struct guest *guest, unsigned cpu,
 	memset(program, 0, (nr + 1) * sizeof(*program));
 	for (unsigned i = 0; i < nr; i++) {
 		program[i] = (struct guest_code_op){
-			.code = code_of(&ops[i]),
+			.code = (uint16_t)code_of(&ops[i]),
+			.stamp = ops[i].stamp,
+			.batch = ops[i].batch,
 			.address = ops[i].address,
 			.value = ops[i].value,
 			.step = ops[i].step,

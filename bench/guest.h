@@ -75,6 +75,9 @@ enum guest_op_kind {
  *           longer what they were before it: a doorbell and its interrupt
  * @record:  not 0: guest address of @count 64-bit places for the time that each
  *           access took, waiting included, in ticks of the time-stamp counter
+ * @batch:   do each access so often, back to back, as one of @count: what one
+ *           takes may be too short to be timed; 0 means 1. Waits once.
+ * @stamp:   record not how long an access took but when it was over
  * @result:  out: what the last read gave
  */
 struct guest_op {
@@ -86,6 +89,8 @@ struct guest_op {
 	uint64_t count;
 	uint64_t wait_at;
 	uint64_t record;
+	uint32_t batch;
+	bool stamp;
 	uint64_t result;
 };
 
