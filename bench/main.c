@@ -1,139 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
-#include <stdio.h>
+#include <libgen.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "bench/measure.h"
+#include "bench/options.h"
 
-#define MAX_COUNT 1000000
-#define MAX_ROWS 64
-
-struct options {
-	uint64_t count;
-	const char *json;
-	const char *rows[MAX_ROWS];
-	unsigned nr_rows;
-};
-
-static const char help[] =
-	"usage: cleat-bench [--count N] [--row NAME]... [--json FILE]\n"
-	"       cleat-bench --list\n"
-	"\n"
-	"Runs a small guest on /dev/kvm and measures what its accesses cost,\n"
-	"way by way, and what the kernel counted meanwhile.\n"
-	"\n"
-	"  --count N    accesses per row (1000 to 1000000; 10000)\n"
-	"  --row NAME   only this row; may be repeated\n"
-	"  --json FILE  write the results there too; - instead of the table\n"
-	"  --list       say which rows there are\n"
-	"  --help, --version\n"
-	"\n"
-	"Columns: returns are those of KVM_RUN, mmio exit is KVM's own count "
-	"of\n"
-	"MMIO that left the kernel, messages are requests on the device's\n"
-	"socket, events are kicks or interrupts that arrived, switches are\n"
-	"context switches of this process.\n"
-	"Exit status: 0, 1 failed, 2 usage.\n";
-
-static void list_rows(void)
-{
-	for (unsigned i = 0; i < cleat_bench_num_rows; i++)
-		printf("%-20s %s\n", cleat_bench_rows[i].name,
-		       cleat_bench_rows[i].what);
-}
-
-static int usage_error(const char *what, const char *why)
-{
-	fprintf(stderr, "cleat-bench: %s: %s: see cleat-bench --help\n", what,
-		why);
-	return 2;
-}
-
-static bool is_row(const char *name)
-{
-	for (unsigned i = 0; i < cleat_bench_num_rows; i++)
-		if (!strcmp(cleat_bench_rows[i].name, name))
-			return true;
-	return false;
-}
-
-static int take_count(struct options *options, const char *text)
-{
-	char *end;
-
-	errno = 0;
-	options->count = strtoull(text, &end, 10);
-	if (errno || end == text || *end || options->count < 1000 ||
-	    options->count > MAX_COUNT)
-		return usage_error(text, "no number from 1000 to 1000000");
-	return 0;
-}
-
-static int take_row(struct options *options, const char *name)
-{
-	if (!is_row(name))
-		return usage_error(name, "no row of that name");
-	if (options->nr_rows == MAX_ROWS)
-		return usage_error(name, "too many rows");
-	options->rows[options->nr_rows++] = name;
-	return 0;
-}
-
-/* Return: -1 to run, otherwise the exit status. */
-static int take_option(struct options *options, int option)
-{
-	int status = -1;
-
-	switch (option) {
-	case 'c':
-		status = take_count(options, optarg);
-		return status ? status : -1;
-	case 'r':
-		status = take_row(options, optarg);
-		return status ? status : -1;
-	case 'j':
-		options->json = optarg;
-		return -1;
-	case 'l':
-		list_rows();
-		return 0;
-	case 'h':
-		fputs(help, stdout);
-		return 0;
-	case 'v':
-		puts("cleat-bench " CLEAT_VERSION);
-		return 0;
-	}
-	/* getopt has said what is wrong. */
-	return 2;
-}
-
-static int take_options(struct options *options, int argc, char **argv)
-{
-	static const struct option names[] = {
-		{"count", required_argument, NULL, 'c'},
-		{"row", required_argument, NULL, 'r'},
-		{"json", required_argument, NULL, 'j'},
-		{"list", no_argument, NULL, 'l'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
-		{NULL, 0, NULL, 0},
-	};
-	int option, status = -1;
-
-	while (status < 0 &&
-	       (option = getopt_long(argc, argv, "", names, NULL)) >= 0)
-		status = take_option(options, option);
-	if (status < 0 && optind < argc)
-		return usage_error(argv[optind], "not expected");
-	return status;
-}
-
-static bool is_chosen(const struct options *options, const char *name)
+static bool is_chosen(const struct bench_options *options, const char *name)
 {
 	for (unsigned i = 0; i < options->nr_rows; i++)
 		if (!strcmp(options->rows[i], name))
@@ -141,56 +17,123 @@ static bool is_chosen(const struct options *options, const char *name)
 	return !options->nr_rows;
 }
 
-/* Return: how many results, or -1. */
-static int run_rows(const struct options *options, struct bench *bench,
-		    struct bench_result *results)
+/* --- Programs beside this one -------------------------------------------- */
+
+/* In static storage, until the next call. */
+static const char *beside(const char *name)
 {
+	static char path[PATH_MAX];
+	char self[PATH_MAX - 64];
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	self[length < 0 ? 0 : length] = '\0';
+	snprintf(path, sizeof(path), "%s/%s", dirname(self), name);
+	return path;
+}
+
+/* In a build tree it is in another folder than where both are installed. */
+static const char *find_probe(const struct bench_options *options)
+{
+	const char *path;
+
+	if (options->probe)
+		return options->probe;
+	path = beside("../backends/cleat-probe");
+	return access(path, X_OK) ? beside("cleat-probe") : path;
+}
+
+static int run_dispatch(void)
+{
+	char *argv[] = {(char *)beside("cleat-bench-dispatch"), NULL};
+
+	fputc('\n', stdout);
+	fflush(stdout);
+	execv(argv[0], argv);
+	fprintf(stderr, "cleat-bench: %s: %s\n", argv[0], strerror(errno));
+	return 1;
+}
+
+/* --- The rows ------------------------------------------------------------ */
+
+static void forget_row(struct bench *bench)
+{
+	bench->hooks = NULL;
+	bench->batch = 0;
+	bench->has_messages = false;
+	bench->events = NULL;
+	bench->opaque = NULL;
+}
+
+/* One round of one row; a row that cannot be had loses its memory. */
+static int run_row(struct bench *bench, struct bench_result *result)
+{
+	int err;
+
+	if (!result->times)
+		return 0;
+	bench->batch = result->row->batch;
+	err = result->row->run(bench, result);
+	forget_row(bench);
+	if (err == -EOPNOTSUPP) {
+		free(result->times);
+		result->times = NULL;
+		return 0;
+	}
+	if (err)
+		fprintf(stderr, "cleat-bench: %s: %s\n", result->row->name,
+			strerror(-err));
+	return err;
+}
+
+/* To and fro, so that no row always comes after the same one. */
+static int run_rounds(struct bench *bench, struct bench_result *results,
+		      unsigned nr)
+{
+	int err = 0;
+
+	for (unsigned round = 0; round < bench->rounds && !err; round++)
+		for (unsigned i = 0; i < nr && !err; i++)
+			err = run_row(bench, &results[round % 2 ? nr - 1 - i
+								: i]);
+	return err;
+}
+
+/* Return: how many, or -1. */
+static int choose_rows(const struct bench_options *options, uint64_t times,
+		       struct bench_result *results)
+{
+	const struct bench_row *row;
 	int nr = 0;
 
-	for (unsigned i = 0; i < cleat_bench_num_rows; i++) {
-		const struct bench_row *row = &cleat_bench_rows[i];
-		int err;
-
+	for (unsigned i = 0; (row = cleat_bench_row(i)); i++) {
 		if (!is_chosen(options, row->name))
 			continue;
-		err = row->run(bench, &results[nr]);
-		if (err && err != -EOPNOTSUPP) {
-			fprintf(stderr, "cleat-bench: %s: %s\n", row->name,
-				strerror(-err));
+		results[nr].row = row;
+		results[nr].times = calloc(times, sizeof(double));
+		if (!results[nr++].times)
 			return -1;
-		}
-		if (err)
-			continue;
-		results[nr].name = row->name;
-		results[nr++].what = row->what;
 	}
 	return nr;
 }
 
-static int report(const struct options *options,
-		  const struct bench_result *results, unsigned nr)
+/* Return: how many of @nr were to be had. */
+static unsigned finish(struct bench_result *results, unsigned nr)
 {
-	bool only_json = options->json && !strcmp(options->json, "-");
-	FILE *file = stdout;
-	int err = 0;
+	unsigned kept = 0;
 
-	if (!only_json)
-		cleat_bench_print(stdout, results, nr);
-	if (!options->json)
-		return 0;
-	if (!only_json)
-		file = fopen(options->json, "we");
-	if (file)
-		err = cleat_bench_print_json(file, results, nr);
-	if (!file || err || (!only_json && fclose(file))) {
-		fprintf(stderr, "cleat-bench: %s: %s\n", options->json,
-			strerror(err ? -err : errno));
-		return 1;
+	for (unsigned i = 0; i < nr; i++) {
+		struct bench_result result = results[i];
+
+		if (!result.times)
+			continue;
+		results[i].times = NULL;
+		results[kept] = result;
+		cleat_bench_finish(&results[kept++]);
 	}
-	return 0;
+	return kept;
 }
 
-static int open_bench(struct bench *bench, uint64_t count)
+static int open_bench(struct bench *bench, const struct bench_options *options)
 {
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	int err;
@@ -202,26 +145,84 @@ static int open_bench(struct bench *bench, uint64_t count)
 			strerror(errno));
 		return -1;
 	}
-	err = cleat_bench_open(bench, kvm, count);
+	bench->rounds = options->rounds;
+	bench->per_round =
+		(options->count + options->rounds - 1) / options->rounds;
+	err = cleat_bench_open(bench, kvm, find_probe(options));
 	close(kvm);
-	if (err)
-		fprintf(stderr, "cleat-bench: the guest: %s\n", strerror(-err));
 	return err;
+}
+
+/* Return: how many results, or -1. */
+static int run(const struct bench_options *options,
+	       struct bench_result *results)
+{
+	struct bench bench = {.guest = NULL};
+	int nr, err = open_bench(&bench, options);
+
+	if (err)
+		return -1;
+	nr = choose_rows(options, bench.rounds * bench.per_round, results);
+	err = nr < 0 ? -ENOMEM : run_rounds(&bench, results, (unsigned)nr);
+	cleat_bench_close(&bench);
+	return err ? -1 : (int)finish(results, (unsigned)nr);
+}
+
+/* --- What is told -------------------------------------------------------- */
+
+static int write_to(const char *path, const struct bench_report *report,
+		    int (*print)(FILE *out, const struct bench_report *report))
+{
+	bool is_stdout = !strcmp(path, "-");
+	FILE *file = is_stdout ? stdout : fopen(path, "we");
+	int err = file ? print(file, report) : -errno;
+
+	if (file && !is_stdout && fclose(file) && !err)
+		err = -errno;
+	if (err)
+		fprintf(stderr, "cleat-bench: %s: %s\n", path, strerror(-err));
+	return err ? 1 : 0;
+}
+
+static int tell(const struct bench_options *options,
+		const struct bench_report *report)
+{
+	int status = 0;
+
+	if (!options->json || strcmp(options->json, "-"))
+		cleat_bench_print(stdout, report);
+	if (options->json)
+		status = write_to(options->json, report,
+				  cleat_bench_print_json);
+	if (!status && options->svg)
+		status = write_to(options->svg, report, cleat_bench_print_svg);
+	for (unsigned i = 0; options->check && i < report->nr_ratios; i++)
+		if (report->ratios[i].limit > 0 &&
+		    report->ratios[i].value > report->ratios[i].limit)
+			status = 1;
+	return status;
 }
 
 int main(int argc, char **argv)
 {
-	static struct bench_result results[MAX_ROWS];
-	struct options options = {.count = 10000};
-	int status = take_options(&options, argc, argv);
-	struct bench bench;
-	int nr;
+	static struct bench_result results[BENCH_ROWS_MAX];
+	static struct bench_report report = {.results = results};
+	struct bench_options options;
+	int status = cleat_bench_options(&options, argc, argv), nr;
 
 	if (status >= 0)
 		return status;
-	if (open_bench(&bench, options.count))
+	cleat_bench_host(&report.host);
+	getloadavg(&report.host.load[0], 1);
+	nr = run(&options, results);
+	if (nr < 0)
 		return 1;
-	nr = run_rows(&options, &bench, results);
-	cleat_bench_close(&bench);
-	return nr < 0 ? 1 : report(&options, results, (unsigned)nr);
+	getloadavg(&report.host.load[1], 1);
+	report.nr = (unsigned)nr;
+	report.nr_ratios = cleat_bench_ratios(results, report.nr,
+					      report.ratios);
+	status = tell(&options, &report);
+	for (unsigned i = 0; i < BENCH_ROWS_MAX; i++)
+		free(results[i].times);
+	return status || !options.all ? status : run_dispatch();
 }

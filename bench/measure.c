@@ -1,122 +1,266 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "bench/measure.h"
 
-#define WARM_UP 64
 #define LIMIT_MS 60000
+#define SETTLE_MS 1000
 
-int cleat_bench_open(struct bench *bench, int kvm_fd, uint64_t count)
+/* --- What is counted ----------------------------------------------------- */
+
+/* Of one thread; it may have ended by now. Adds; gives whether it is awake. */
+static bool add_switches(int task, int64_t *total)
 {
-	struct guest_config config = {
-		.irqchip = GUEST_IRQCHIP_KERNEL,
-		.cpus = 1,
-	};
-	size_t times = (size_t)count * sizeof(uint64_t);
-	int err;
+	char path[64], line[128], state = 'S';
+	bool awake = false;
+	long long n;
+	FILE *file;
 
-	memset(bench, 0, sizeof(*bench));
-	config.ram_size = ((4u << 20) + times + 4095) & ~(size_t)4095;
-	err = cleat_guest_create(kvm_fd, &config, &bench->guest);
-	if (err)
-		return err;
-	bench->count = count;
-	bench->record = cleat_guest_alloc(bench->guest, times);
-	bench->tsc_khz = cleat_guest_tsc_khz(bench->guest);
-	if (!bench->record || !bench->tsc_khz)
-		err = bench->record ? -EOPNOTSUPP : -ENOMEM;
-	if (!err)
-		err = cleat_guest_window(bench->guest, BENCH_WINDOW, 1u << 20);
-	if (err)
-		cleat_bench_close(bench);
-	return err;
+	snprintf(path, sizeof(path), "/proc/self/task/%d/status", task);
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "voluntary_ctxt_switches: %lld", &n) == 1 ||
+		    sscanf(line, "nonvoluntary_ctxt_switches: %lld", &n) == 1)
+			*total += n;
+		else if (sscanf(line, "State: %c", &state) == 1)
+			awake = state != 'S';
+	}
+	fclose(file);
+	return awake;
 }
 
-void cleat_bench_close(struct bench *bench)
+/* Return: whether a thread other than this one is awake. */
+static bool count_switches(struct bench_result *ret)
 {
-	cleat_guest_destroy(bench->guest);
-	bench->guest = NULL;
+	DIR *tasks = opendir("/proc/self/task");
+	struct dirent *task;
+	bool awake = false;
+
+	ret->switches = ret->others = 0;
+	if (!tasks)
+		return false;
+	while ((task = readdir(tasks))) {
+		int tid = atoi(task->d_name);
+
+		if (tid == gettid())
+			add_switches(tid, &ret->switches);
+		else if (tid && add_switches(tid, &ret->others))
+			awake = true;
+	}
+	closedir(tasks);
+	return awake;
 }
 
-static int by_time(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static uint64_t to_ns(const struct bench *bench, uint64_t ticks)
-{
-	return ticks * 1000000 / bench->tsc_khz;
-}
-
-static void take_times(struct bench *bench, struct bench_result *ret)
-{
-	uint64_t *times = cleat_guest_ram(bench->guest, bench->record);
-	uint64_t count = bench->count;
-
-	qsort(times, count, sizeof(*times), by_time);
-	ret->count = count;
-	ret->median_ns = to_ns(bench, times[count / 2]);
-	ret->p99_ns = to_ns(bench, times[count - 1 - count / 100]);
-	ret->worst_ns = to_ns(bench, times[count - 1]);
-}
-
-static int64_t count_switches(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return usage.ru_nvcsw + usage.ru_nivcsw;
-}
-
-static void take_counts(struct bench *bench, struct bench_result *ret)
+static void count_guest(struct bench *bench, struct bench_result *ret)
 {
 	struct guest_stats stats;
 
 	cleat_guest_stats(bench->guest, 0, &stats);
 	ret->returns = (int64_t)cleat_guest_returned(bench->guest, 0);
 	ret->mmio_exits = stats.mmio_exits;
-	ret->messages = bench->messages ? bench->messages(bench->opaque) : -1;
-	ret->events = bench->events ? bench->events(bench->opaque) : -1;
-	ret->switches = count_switches();
+	ret->messages = -1;
+	if (bench->has_messages)
+		ret->messages = (int64_t)cleat_plug_messages(&bench->plug);
 }
 
-/* What came between two counts; -1 stays what nobody counts. */
-static void subtract(struct bench_result *ret,
-		     const struct bench_result *before)
+static void pause_a_moment(void)
 {
-	ret->returns -= before->returns;
-	ret->switches -= before->switches;
-	if (ret->mmio_exits >= 0)
-		ret->mmio_exits -= before->mmio_exits;
-	if (ret->messages >= 0)
-		ret->messages -= before->messages;
-	if (ret->events >= 0)
-		ret->events -= before->events;
+	struct timespec moment = {0, 1000000};
+
+	nanosleep(&moment, NULL);
+}
+
+/* The other end may still be at it. */
+static int64_t wait_for_events(struct bench *bench, int64_t wanted)
+{
+	int64_t events = bench->events(bench->opaque);
+
+	for (int i = 0; events < wanted && i < SETTLE_MS; i++) {
+		pause_a_moment();
+		events = bench->events(bench->opaque);
+	}
+	return events;
+}
+
+/*
+ * Asking for events may take messages: they are none of the row's. Nor is it
+ * the row's doing that a thread has not yet gone back to sleep.
+ */
+static void count_before(struct bench *bench, int64_t events,
+			 struct bench_result *ret)
+{
+	ret->events = -1;
+	if (bench->events)
+		ret->events = wait_for_events(bench, events);
+	count_guest(bench, ret);
+	for (int i = 0; count_switches(ret) && i < SETTLE_MS; i++)
+		pause_a_moment();
+}
+
+static void count_after(struct bench *bench, const struct bench_result *before,
+			int64_t count, struct bench_result *ret)
+{
+	count_switches(ret);
+	count_guest(bench, ret);
+	ret->events = -1;
+	if (bench->events)
+		ret->events = wait_for_events(bench, before->events + count);
+}
+
+/* -1 stays what nobody counts. */
+static void add(int64_t *to, int64_t before, int64_t after, bool first)
+{
+	if (after < 0)
+		*to = -1;
+	else
+		*to = (first ? 0 : *to) + after - before;
+}
+
+static void add_counts(struct bench_result *ret,
+		       const struct bench_result *before,
+		       const struct bench_result *after, int64_t count)
+{
+	bool first = !ret->rounds;
+
+	ret->count += count;
+	add(&ret->returns, before->returns, after->returns, first);
+	add(&ret->mmio_exits, before->mmio_exits, after->mmio_exits, first);
+	add(&ret->messages, before->messages, after->messages, first);
+	add(&ret->events, before->events, after->events, first);
+	add(&ret->switches, before->switches, after->switches, first);
+	add(&ret->others, before->others, after->others, first);
+}
+
+/* --- Times --------------------------------------------------------------- */
+
+static int by_ticks(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int by_time(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+double cleat_bench_quantile(const double *sorted, uint64_t nr, double share)
+{
+	return sorted[(uint64_t)((double)(nr - 1) * share)];
+}
+
+void cleat_bench_take(struct bench *bench, uint64_t *ticks, uint64_t nr,
+		      struct bench_result *ret)
+{
+	double batch = bench->batch ? bench->batch : 1;
+	double ns = 1e6 / (double)bench->tsc_khz / batch;
+
+	qsort(ticks, nr, sizeof(*ticks), by_ticks);
+	for (uint64_t i = 0; i < nr; i++)
+		ret->times[ret->nr_times++] = (double)ticks[i] * ns;
+	ret->medians[ret->rounds++] = (double)ticks[nr / 2] * ns;
+}
+
+void cleat_bench_finish(struct bench_result *result)
+{
+	uint64_t nr = result->nr_times;
+
+	qsort(result->times, nr, sizeof(double), by_time);
+	result->median_ns = cleat_bench_quantile(result->times, nr, 0.5);
+	result->p99_ns = cleat_bench_quantile(result->times, nr, 0.99);
+	result->worst_ns = result->times[nr - 1];
+}
+
+/* --- Of the guest's accesses --------------------------------------------- */
+
+int cleat_bench_run(struct bench *bench, struct guest_op op,
+		    struct bench_result *ret)
+{
+	int64_t batch = bench->batch ? bench->batch : 1;
+	int64_t count = (int64_t)op.count * batch, events = 0;
+	struct bench_result before, after;
+	struct guest_op warm_up = op;
+	int err;
+
+	if (bench->events)
+		events = bench->events(bench->opaque);
+	op.batch = warm_up.batch = bench->batch;
+	op.record = bench->record;
+	warm_up.count = BENCH_WARM_UP;
+	warm_up.record = 0;
+	err = cleat_guest_run(bench->guest, 0, &warm_up, 1, bench->hooks,
+			      LIMIT_MS);
+	if (err)
+		return err;
+	/* A shadow doorbell rung with the same value is not rung. */
+	op.value += BENCH_WARM_UP * op.step;
+	count_before(bench, events + BENCH_WARM_UP * batch, &before);
+	err = cleat_guest_run(bench->guest, 0, &op, 1, bench->hooks, LIMIT_MS);
+	if (err)
+		return err;
+	count_after(bench, &before, count, &after);
+	add_counts(ret, &before, &after, count);
+	return 0;
 }
 
 int cleat_bench_measure(struct bench *bench, struct guest_op op,
 			struct bench_result *ret)
 {
-	struct bench_result before;
 	int err;
 
-	op.count = WARM_UP;
-	err = cleat_guest_run(bench->guest, 0, &op, 1, bench->hooks, LIMIT_MS);
-	if (err)
-		return err;
-	op.count = bench->count;
-	op.record = bench->record;
-	take_counts(bench, &before);
-	err = cleat_guest_run(bench->guest, 0, &op, 1, bench->hooks, LIMIT_MS);
-	if (err)
-		return err;
-	take_counts(bench, ret);
-	subtract(ret, &before);
-	take_times(bench, ret);
+	op.count = bench->per_round;
+	err = cleat_bench_run(bench, op, ret);
+	if (!err)
+		cleat_bench_take(bench,
+				 cleat_guest_ram(bench->guest, bench->record),
+				 op.count, ret);
+	return err;
+}
+
+/* --- Of what the host does ----------------------------------------------- */
+
+static uint64_t time_act(struct bench *bench, void (*act)(void *opaque),
+			 void *opaque, uint64_t gap)
+{
+	uint64_t start = cleat_bench_clock(), end;
+
+	for (unsigned i = 0; i < (bench->batch ? bench->batch : 1); i++)
+		act(opaque);
+	end = cleat_bench_clock();
+	while (gap && cleat_bench_clock() - end < gap)
+		__builtin_ia32_pause();
+	return end - start;
+}
+
+int cleat_bench_time(struct bench *bench, void (*act)(void *opaque),
+		     void *opaque, unsigned gap_ns, struct bench_result *ret)
+{
+	uint64_t *ticks = cleat_guest_ram(bench->guest, bench->record);
+	uint64_t gap = gap_ns * bench->tsc_khz / 1000000;
+	int64_t count = (int64_t)bench->per_round *
+			(bench->batch ? bench->batch : 1);
+	struct bench_result before, after;
+	int64_t events = 0;
+
+	if (bench->events)
+		events = bench->events(bench->opaque);
+	for (unsigned i = 0; i < BENCH_WARM_UP; i++)
+		time_act(bench, act, opaque, gap);
+	count_before(bench, events + BENCH_WARM_UP, &before);
+	for (uint64_t i = 0; i < bench->per_round; i++)
+		ticks[i] = time_act(bench, act, opaque, gap);
+	count_after(bench, &before, count, &after);
+	add_counts(ret, &before, &after, count);
+	cleat_bench_take(bench, ticks, bench->per_round, ret);
 	return 0;
 }

@@ -1,191 +1,174 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The rows without a device: what the same accesses cost where no library and
- * no server is. Those with one are held against them.
+ * The rows without the library: what the same accesses cost with nothing in
+ * between. Their doorbells are the device's own descriptors, so that the same
+ * server is woken.
  */
 #include <errno.h>
 #include <linux/kvm.h>
-#include <poll.h>
-#include <pthread.h>
-#include <sys/eventfd.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "backends/probe/probe_regs.h"
 #include "bench/measure.h"
 
-#define GSI 24
+#define BATCH 1000
+/* About what lies between two exits. */
+#define GAP_NS 20000
+
+static int ram(struct bench *bench, enum guest_op_kind kind,
+	       struct bench_result *ret)
+{
+	struct guest_op op = {
+		.kind = kind,
+		.size = 4,
+		.address = bench->ram,
+	};
+
+	return cleat_bench_measure(bench, op, ret);
+}
 
 static int ram_write(struct bench *bench, struct bench_result *ret)
 {
-	struct guest_op op = {
-		.kind = GUEST_STORE,
-		.size = 4,
-		.address = cleat_guest_alloc(bench->guest, 4096),
-	};
-
-	return op.address ? cleat_bench_measure(bench, op, ret) : -ENOMEM;
+	return ram(bench, GUEST_STORE, ret);
 }
 
 static int ram_read(struct bench *bench, struct bench_result *ret)
 {
+	return ram(bench, GUEST_LOAD, ret);
+}
+
+static int exits(struct bench *bench, enum guest_op_kind kind,
+		 struct bench_result *ret)
+{
 	struct guest_op op = {
-		.kind = GUEST_LOAD,
+		.kind = kind,
 		.size = 4,
-		.address = cleat_guest_alloc(bench->guest, 4096),
+		.address = BENCH_WINDOW,
 	};
 
-	return op.address ? cleat_bench_measure(bench, op, ret) : -ENOMEM;
+	return cleat_bench_measure(bench, op, ret);
 }
 
 static int exit_write(struct bench *bench, struct bench_result *ret)
 {
-	struct guest_op op = {
-		.kind = GUEST_STORE,
-		.size = 4,
-		.address = BENCH_WINDOW,
-	};
-
-	return cleat_bench_measure(bench, op, ret);
+	return exits(bench, GUEST_STORE, ret);
 }
 
 static int exit_read(struct bench *bench, struct bench_result *ret)
 {
-	struct guest_op op = {
-		.kind = GUEST_LOAD,
-		.size = 4,
-		.address = BENCH_WINDOW,
-	};
-
-	return cleat_bench_measure(bench, op, ret);
+	return exits(bench, GUEST_LOAD, ret);
 }
 
 /* --- Kicks --------------------------------------------------------------- */
 
-/* What an eventfd has been signalled in all; nobody else reads it. */
-struct counter {
-	int fd;
-	int64_t total;
-};
-
-static int64_t count_kicks(void *opaque)
+static const struct cleat_io_fd *find(struct bench *bench, uint64_t offset)
 {
-	struct counter *counter = opaque;
-	uint64_t more;
-
-	if (read(counter->fd, &more, sizeof(more)) == sizeof(more))
-		counter->total += (int64_t)more;
-	return counter->total;
+	for (unsigned i = 0; i < bench->kicks.num; i++)
+		if (bench->kicks.entries[i].offset == offset)
+			return &bench->kicks.entries[i];
+	return NULL;
 }
 
-static int set_kick(struct bench *bench, int fd, uint32_t length,
-		    uint32_t flags)
+static int ioeventfd(struct bench *bench, struct kvm_ioeventfd kick,
+		     bool remove)
 {
-	struct kvm_ioeventfd kick = {
-		.addr = BENCH_WINDOW,
-		.len = length,
-		.fd = fd,
-		.flags = flags,
-	};
-
+	if (remove)
+		kick.flags |= KVM_IOEVENTFD_FLAG_DEASSIGN;
 	return ioctl(cleat_guest_vm(bench->guest), KVM_IOEVENTFD, &kick)
 		       ? -errno
 		       : 0;
 }
 
-static int measure_kick(struct bench *bench, struct bench_result *ret,
-			uint32_t length)
+static int measure_kick(struct bench *bench, struct kvm_ioeventfd kick,
+			struct guest_op op, struct bench_result *ret)
 {
-	struct counter counter = {eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), 0};
+	int err = ioeventfd(bench, kick, false);
+
+	if (err)
+		return err;
+	err = cleat_bench_measure(bench, op, ret);
+	ioeventfd(bench, kick, true);
+	return err;
+}
+
+/* A doorbell of the device's, wired by hand. */
+static int kick_of(struct bench *bench, uint64_t offset, unsigned doorbell,
+		   struct bench_result *ret)
+{
+	const struct cleat_io_fd *io = find(bench, offset);
+	struct kvm_ioeventfd kick = {.addr = BENCH_WINDOW};
 	struct guest_op op = {
 		.kind = GUEST_STORE,
 		.size = 4,
 		.address = BENCH_WINDOW,
 	};
-	int err;
 
-	if (counter.fd < 0)
-		return -errno;
-	bench->events = count_kicks;
-	bench->opaque = &counter;
-	err = set_kick(bench, counter.fd, length, 0);
-	if (!err) {
-		err = cleat_bench_measure(bench, op, ret);
-		set_kick(bench, counter.fd, length,
-			 KVM_IOEVENTFD_FLAG_DEASSIGN);
+	if (!io)
+		return -EOPNOTSUPP;
+	kick.fd = io->fd;
+	kick.len = (uint32_t)io->length;
+	if (io->match) {
+		kick.flags = KVM_IOEVENTFD_FLAG_DATAMATCH;
+		kick.datamatch = io->datamatch;
+		op.value = io->datamatch;
 	}
-	bench->events = NULL;
-	close(counter.fd);
-	return err;
+	cleat_bench_count_events(bench, PROBE_EVENTS(doorbell));
+	return measure_kick(bench, kick, op, ret);
 }
 
 static int kick(struct bench *bench, struct bench_result *ret)
 {
-	return measure_kick(bench, ret, 4);
+	return kick_of(bench, PROBE_AT_4, PROBE_DB_4, ret);
 }
 
 static int kick_any(struct bench *bench, struct bench_result *ret)
 {
-	return measure_kick(bench, ret, 0);
+	return kick_of(bench, PROBE_AT_ANY, PROBE_DB_ANY, ret);
+}
+
+static int kick_match(struct bench *bench, struct bench_result *ret)
+{
+	return kick_of(bench, PROBE_AT_MATCH, PROBE_DB_MATCH(0), ret);
+}
+
+/* --- Eventfds ------------------------------------------------------------ */
+
+static void write_one(void *opaque)
+{
+	const int *fd = opaque;
+	uint64_t one = 1;
+
+	/* Its counter has room for more than any run of ours. */
+	if (write(*fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+static int eventfd_write(struct bench *bench, struct bench_result *ret)
+{
+	const struct cleat_io_fd *io = find(bench, PROBE_AT_SHADOW(0));
+	int fd;
+
+	if (!io)
+		return -EOPNOTSUPP;
+	fd = io->fd;
+	cleat_bench_count_events(bench, PROBE_SHADOW_KICKS);
+	return cleat_bench_time(bench, write_one, &fd, GAP_NS, ret);
 }
 
 /* --- There and back ------------------------------------------------------ */
 
-/* The other end: for each kick one interrupt, in a thread of its own. */
-struct echo {
-	pthread_t thread;
-	int kick;
-	int irq;
-	int stop;
-};
-
-static void *echo_thread(void *opaque)
-{
-	struct echo *echo = opaque;
-	struct pollfd fds[2] = {
-		{.fd = echo->kick, .events = POLLIN},
-		{.fd = echo->stop, .events = POLLIN},
-	};
-	uint64_t count, one = 1;
-
-	while (poll(fds, 2, -1) > 0 && !fds[1].revents) {
-		if (read(echo->kick, &count, sizeof(count)) != sizeof(count))
-			continue;
-		if (write(echo->irq, &one, sizeof(one)) != sizeof(one))
-			break;
-	}
-	return NULL;
-}
-
 static int64_t count_interrupts(void *opaque)
 {
-	return (int64_t)cleat_guest_interrupts(opaque, BENCH_VECTOR);
+	return (int64_t)cleat_guest_interrupts(opaque, BENCH_BARE_VECTOR);
 }
 
-/* This machine's only route: rows without a library share no table with it. */
-static int set_route(struct bench *bench)
-{
-	uint64_t room[(sizeof(struct kvm_irq_routing) +
-		       sizeof(struct kvm_irq_routing_entry)) /
-		      sizeof(uint64_t)] = {0};
-	struct kvm_irq_routing *table = (void *)room;
-
-	table->nr = 1;
-	table->entries[0] = (struct kvm_irq_routing_entry){
-		.gsi = GSI,
-		.type = KVM_IRQ_ROUTING_MSI,
-		.u.msi.address_lo = (uint32_t)cleat_guest_msi_address(0),
-		.u.msi.data = cleat_guest_msi_data(BENCH_VECTOR),
-	};
-	return ioctl(cleat_guest_vm(bench->guest), KVM_SET_GSI_ROUTING, table)
-		       ? -errno
-		       : 0;
-}
-
-static int set_irqfd(struct bench *bench, int fd, uint32_t flags)
+static int irqfd(struct bench *bench, uint32_t flags)
 {
 	struct kvm_irqfd irqfd = {
-		.fd = (uint32_t)fd,
-		.gsi = GSI,
+		.fd = (uint32_t)bench->echo.irq,
+		.gsi = BENCH_BARE_GSI,
 		.flags = flags,
 	};
 
@@ -193,79 +176,70 @@ static int set_irqfd(struct bench *bench, int fd, uint32_t flags)
 								      : 0;
 }
 
-static int measure_echo(struct bench *bench, struct echo *echo,
-			struct bench_result *ret)
+static int echo_stamps(struct bench *bench, uint64_t *ret)
 {
+	memcpy(ret, bench->echo.shared->stamps,
+	       sizeof(bench->echo.shared->stamps));
+	return 0;
+}
+
+static int with_echo(struct bench *bench, bool stamped,
+		     struct bench_result *ret)
+{
+	struct kvm_ioeventfd kick = {
+		.addr = BENCH_WINDOW,
+		.len = 4,
+		.fd = bench->echo.kick,
+	};
 	struct guest_op op = {
 		.kind = GUEST_STORE,
 		.size = 4,
 		.address = BENCH_WINDOW,
-		.wait_at = cleat_guest_counter(BENCH_VECTOR),
+		.wait_at = cleat_guest_counter(BENCH_BARE_VECTOR),
 	};
-	uint64_t one = 1;
-	int err = -pthread_create(&echo->thread, NULL, echo_thread, echo);
+	int err = irqfd(bench, 0);
 
 	if (err)
 		return err;
+	err = ioeventfd(bench, kick, false);
 	bench->events = count_interrupts;
 	bench->opaque = bench->guest;
-	err = cleat_bench_measure(bench, op, ret);
-	bench->events = NULL;
-	if (write(echo->stop, &one, sizeof(one)) != sizeof(one) && !err)
-		err = -errno;
-	pthread_join(echo->thread, NULL);
-	return err;
-}
-
-static int wire_echo(struct bench *bench, struct echo *echo,
-		     struct bench_result *ret)
-{
-	int err = set_route(bench);
-
-	if (!err)
-		err = set_kick(bench, echo->kick, 4, 0);
-	if (err)
-		return err;
-	err = set_irqfd(bench, echo->irq, 0);
-	if (!err) {
-		err = measure_echo(bench, echo, ret);
-		set_irqfd(bench, echo->irq, KVM_IRQFD_FLAG_DEASSIGN);
-	}
-	set_kick(bench, echo->kick, 4, KVM_IOEVENTFD_FLAG_DEASSIGN);
+	bench->echo.shared->nr = 0;
+	if (!err && stamped)
+		err = cleat_bench_interrupt(bench, op, echo_stamps, ret);
+	else if (!err)
+		err = cleat_bench_measure(bench, op, ret);
+	ioeventfd(bench, kick, true);
+	irqfd(bench, KVM_IRQFD_FLAG_DEASSIGN);
 	return err;
 }
 
 static int there_and_back(struct bench *bench, struct bench_result *ret)
 {
-	struct echo echo = {
-		.kick = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
-		.irq = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
-		.stop = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
-	};
-	int err = -EMFILE;
-
-	if (echo.kick >= 0 && echo.irq >= 0 && echo.stop >= 0)
-		err = wire_echo(bench, &echo, ret);
-	if (echo.kick >= 0)
-		close(echo.kick);
-	if (echo.irq >= 0)
-		close(echo.irq);
-	if (echo.stop >= 0)
-		close(echo.stop);
-	return err;
+	return with_echo(bench, false, ret);
 }
 
-const struct bench_row cleat_bench_rows[] = {
-	{"ram-write", "guest memory, store", ram_write},
-	{"ram-read", "guest memory, load", ram_read},
-	{"bare-kick", "bare KVM_IOEVENTFD of 4 bytes", kick},
+static int interrupt(struct bench *bench, struct bench_result *ret)
+{
+	return with_echo(bench, true, ret);
+}
+
+const struct bench_row cleat_bench_bare_rows[] = {
+	{"ram-write", "guest memory, store", ram_write, .batch = BATCH},
+	{"ram-read", "guest memory, load", ram_read, .batch = BATCH},
+	{"bare-kick", "bare KVM_IOEVENTFD of 4 bytes", kick,
+	 .colour = "#67a9cf", .dashed = true},
 	{"bare-kick-any", "bare KVM_IOEVENTFD of any length", kick_any},
+	{"bare-kick-match", "bare KVM_IOEVENTFD with datamatch", kick_match},
 	{"bare-exit-write", "exit to user space and nothing, store",
-	 exit_write},
+	 exit_write, .colour = "#999", .dashed = true},
 	{"bare-exit-read", "exit to user space and nothing, load", exit_read},
-	{"bare-there-and-back", "bare kick, a thread, bare irqfd",
+	{"bare-interrupt", "bare irqfd, from another process", interrupt},
+	{"bare-there-and-back", "bare kick, another process, bare irqfd",
 	 there_and_back},
+	{"eventfd-write", "write() to an eventfd that a process sleeps on",
+	 eventfd_write},
 };
 
-const unsigned cleat_bench_num_rows =
-	sizeof(cleat_bench_rows) / sizeof(*cleat_bench_rows);
+const unsigned cleat_bench_num_bare_rows =
+	sizeof(cleat_bench_bare_rows) / sizeof(*cleat_bench_bare_rows);
