@@ -141,7 +141,7 @@ static int post(void *opaque, unsigned cpu, const struct guest_access *access)
 
 static int posted_write(struct bench *bench, struct bench_result *ret)
 {
-	const struct guest_hooks hooks = {.access = post, .opaque = bench};
+	const struct guest_hooks hooks = { .access = post, .opaque = bench };
 	struct guest_op op = {
 		.kind = GUEST_STORE,
 		.size = 4,
@@ -255,8 +255,8 @@ int cleat_bench_interrupt(struct bench *bench, struct guest_op op,
 	if (err)
 		return err;
 	for (uint64_t i = 0; i < op.count; i++)
-		times[i] -= fired[BENCH_WARM_UP + i] +
-			    (uint64_t)bench->tsc_offset;
+		times[i] -=
+			fired[BENCH_WARM_UP + i] + (uint64_t)bench->tsc_offset;
 	cleat_bench_take(bench, times, op.count, ret);
 	return 0;
 }
@@ -265,8 +265,8 @@ static int probe_stamps(struct bench *bench, uint64_t *ret)
 {
 	_Static_assert(ECHO_STAMPS == PROBE_STAMPS_MAX, "as many of either");
 
-	return cleat_region_read(bench->plug.dev, PROBE_BAR_PAGES,
-				 PROBE_STAMPS, ret, ECHO_STAMPS * sizeof(*ret));
+	return cleat_region_read(bench->plug.dev, PROBE_BAR_PAGES, PROBE_STAMPS,
+				 ret, ECHO_STAMPS * sizeof(*ret));
 }
 
 static int interrupt(struct bench *bench, struct bench_result *ret)
@@ -287,36 +287,36 @@ static int interrupt(struct bench *bench, struct bench_result *ret)
 }
 
 const struct bench_row cleat_bench_device_rows[] = {
-	{"mapped-write", "mapped page, store", mapped_write, "ram-write", 1.05,
-	 "#1b7837", BATCH},
-	{"mapped-read", "mapped page, load", mapped_read, "ram-read", 1.05,
-	 NULL, BATCH},
-	{"ioeventfd-write", "doorbell: ioeventfd of 4 bytes", ioeventfd_write,
-	 "bare-kick", 1.05, "#2166ac", 0},
-	{"ioeventfd-any", "doorbell: ioeventfd of any length", ioeventfd_any,
-	 "bare-kick-any", 1.05, NULL, 0},
-	{"ioeventfd-match", "doorbell: ioeventfd with datamatch",
-	 ioeventfd_match, "bare-kick-match", 1.05, NULL, 0},
-	{"shadow-write", "shadow doorbell", shadow_write, NULL, 0, "#762a83",
-	 0},
-	{"posted-write", "message without a reply", posted_write, NULL, 0,
-	 "#e08214", 0},
-	{"trapped-write", "message and its reply, store", trapped_write, NULL,
-	 0, "#b2182b", 0},
-	{"trapped-read", "message and its reply, load", trapped_read, NULL, 0,
-	 NULL, 0},
-	{"interrupt", "server's irqfd to the guest going on", interrupt,
-	 "bare-interrupt", 0, "#35978f", 0},
-	{"there-and-back", "ioeventfd, server, irqfd", there_and_back,
-	 "bare-there-and-back", 0, "#01665e", 0},
-	{"mapped-and-back", "polled mapped page, server, irqfd", mapped_back,
-	 NULL, 0, NULL, 0},
-	{"shadow-and-back", "shadow doorbell, server, irqfd", shadow_back, NULL,
-	 0, NULL, 0},
-	{"trapped-and-back", "message, server, irqfd", trapped_back, NULL, 0,
-	 NULL, 0},
-	{"lookup", "dispatch in this process, a store to a page", lookup, NULL,
-	 0, NULL, BATCH},
+	{ "mapped-write", "mapped page, store", mapped_write, "ram-write", 1.05,
+	  "#1b7837", BATCH },
+	{ "mapped-read", "mapped page, load", mapped_read, "ram-read", 1.05,
+	  NULL, BATCH },
+	{ "ioeventfd-write", "doorbell: ioeventfd of 4 bytes", ioeventfd_write,
+	  "bare-kick", 1.05, "#2166ac", 0 },
+	{ "ioeventfd-any", "doorbell: ioeventfd of any length", ioeventfd_any,
+	  "bare-kick-any", 1.05, NULL, 0 },
+	{ "ioeventfd-match", "doorbell: ioeventfd with datamatch",
+	  ioeventfd_match, "bare-kick-match", 1.05, NULL, 0 },
+	{ "shadow-write", "shadow doorbell", shadow_write, NULL, 0, "#762a83",
+	  0 },
+	{ "posted-write", "message without a reply", posted_write, NULL, 0,
+	  "#e08214", 0 },
+	{ "trapped-write", "message and its reply, store", trapped_write, NULL,
+	  0, "#b2182b", 0 },
+	{ "trapped-read", "message and its reply, load", trapped_read, NULL, 0,
+	  NULL, 0 },
+	{ "interrupt", "server's irqfd to the guest going on", interrupt,
+	  "bare-interrupt", 0, "#35978f", 0 },
+	{ "there-and-back", "ioeventfd, server, irqfd", there_and_back,
+	  "bare-there-and-back", 0, "#01665e", 0 },
+	{ "mapped-and-back", "polled mapped page, server, irqfd", mapped_back,
+	  NULL, 0, NULL, 0 },
+	{ "shadow-and-back", "shadow doorbell, server, irqfd", shadow_back,
+	  NULL, 0, NULL, 0 },
+	{ "trapped-and-back", "message, server, irqfd", trapped_back, NULL, 0,
+	  NULL, 0 },
+	{ "lookup", "dispatch in this process, a store to a page", lookup, NULL,
+	  0, NULL, BATCH },
 };
 
 const unsigned cleat_bench_num_device_rows =

@@ -14,7 +14,7 @@
 static void answer(const struct echo *echo)
 {
 	struct echo_shared *shared = echo->shared;
-	struct epoll_event event = {.events = EPOLLIN};
+	struct epoll_event event = { .events = EPOLLIN };
 	int loop = epoll_create1(EPOLL_CLOEXEC);
 	uint64_t count, one = 1;
 
@@ -53,7 +53,7 @@ int cleat_echo_start(struct echo *echo)
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int err;
 
-	*echo = (struct echo){.kick = -1, .irq = -1};
+	*echo = (struct echo){ .kick = -1, .irq = -1 };
 	if (shared == MAP_FAILED)
 		return -errno;
 	echo->shared = shared;
@@ -77,5 +77,5 @@ void cleat_echo_stop(struct echo *echo)
 		close(echo->irq);
 	if (echo->shared)
 		munmap(echo->shared, sizeof(*echo->shared));
-	*echo = (struct echo){.kick = -1, .irq = -1};
+	*echo = (struct echo){ .kick = -1, .irq = -1 };
 }

@@ -25,9 +25,9 @@ static void find_kvm(struct bench_host *host)
 		const char *path;
 		const char *what;
 	} kinds[] = {
-		{"/sys/module/kvm_intel", "vmx"},
-		{"/sys/module/kvm_amd", "svm"},
-		{"/sys/module/kvm_pvm", "paravirtual"},
+		{ "/sys/module/kvm_intel", "vmx" },
+		{ "/sys/module/kvm_amd", "svm" },
+		{ "/sys/module/kvm_pvm", "paravirtual" },
 	};
 
 	snprintf(host->kvm, sizeof(host->kvm), "unknown");
@@ -39,7 +39,7 @@ static void find_kvm(struct bench_host *host)
 
 void cleat_bench_host(struct bench_host *host)
 {
-	struct utsname name = {.release = "unknown"};
+	struct utsname name = { .release = "unknown" };
 
 	uname(&name);
 	snprintf(host->kernel, sizeof(host->kernel), "%.70s", name.release);

@@ -68,8 +68,8 @@ struct plug {
  * it; its BARs are nowhere yet.
  */
 int cleat_plug_in(struct plug *plug, struct machine *machine,
-		     const char *const *argv, uint32_t function,
-		     struct cleat_error *reterr);
+		  const char *const *argv, uint32_t function,
+		  struct cleat_error *reterr);
 /* Ends its server, too. Fine on a zeroed one. */
 void cleat_plug_out(struct plug *plug);
 
@@ -77,7 +77,7 @@ void cleat_plug_out(struct plug *plug);
 void cleat_plug_place(struct plug *plug, uint32_t place, uint16_t port);
 /* Program an entry of the MSI-X table, as the guest would. */
 void cleat_plug_vector(struct plug *plug, unsigned vector, uint64_t address,
-			uint32_t data, bool masked);
+		       uint32_t data, bool masked);
 /* MSI-X on or off, with all vectors masked or not. */
 void cleat_plug_msix(struct plug *plug, bool on, bool masked);
 /* Offset of a capability, 0: none. */

@@ -44,7 +44,7 @@ static const char *find_probe(const struct bench_options *options)
 
 static int run_dispatch(void)
 {
-	char *argv[] = {(char *)beside("cleat-bench-dispatch"), NULL};
+	char *argv[] = { (char *)beside("cleat-bench-dispatch"), NULL };
 
 	fputc('\n', stdout);
 	fflush(stdout);
@@ -93,8 +93,8 @@ static int run_rounds(struct bench *bench, struct bench_result *results,
 
 	for (unsigned round = 0; round < bench->rounds && !err; round++)
 		for (unsigned i = 0; i < nr && !err; i++)
-			err = run_row(bench, &results[round % 2 ? nr - 1 - i
-								: i]);
+			err = run_row(bench,
+				      &results[round % 2 ? nr - 1 - i : i]);
 	return err;
 }
 
@@ -157,7 +157,7 @@ static int open_bench(struct bench *bench, const struct bench_options *options)
 static int run(const struct bench_options *options,
 	       struct bench_result *results)
 {
-	struct bench bench = {.guest = NULL};
+	struct bench bench = { .guest = NULL };
 	int nr, err = open_bench(&bench, options);
 
 	if (err)
@@ -192,8 +192,8 @@ static int tell(const struct bench_options *options,
 	if (!options->json || strcmp(options->json, "-"))
 		cleat_bench_print(stdout, report);
 	if (options->json)
-		status = write_to(options->json, report,
-				  cleat_bench_print_json);
+		status =
+			write_to(options->json, report, cleat_bench_print_json);
 	if (!status && options->svg)
 		status = write_to(options->svg, report, cleat_bench_print_svg);
 	for (unsigned i = 0; options->check && i < report->nr_ratios; i++)
@@ -206,7 +206,7 @@ static int tell(const struct bench_options *options,
 int main(int argc, char **argv)
 {
 	static struct bench_result results[BENCH_ROWS_MAX];
-	static struct bench_report report = {.results = results};
+	static struct bench_report report = { .results = results };
 	struct bench_options options;
 	int status = cleat_bench_options(&options, argc, argv), nr;
 
@@ -219,8 +219,8 @@ int main(int argc, char **argv)
 		return 1;
 	getloadavg(&report.host.load[1], 1);
 	report.nr = (unsigned)nr;
-	report.nr_ratios = cleat_bench_ratios(results, report.nr,
-					      report.ratios);
+	report.nr_ratios =
+		cleat_bench_ratios(results, report.nr, report.ratios);
 	status = tell(&options, &report);
 	for (unsigned i = 0; i < BENCH_ROWS_MAX; i++)
 		free(results[i].times);

@@ -72,7 +72,7 @@ static void count_guest(struct bench *bench, struct bench_result *ret)
 
 static void pause_a_moment(void)
 {
-	struct timespec moment = {0, 1000000};
+	struct timespec moment = { 0, 1000000 };
 
 	nanosleep(&moment, NULL);
 }
@@ -247,8 +247,8 @@ int cleat_bench_time(struct bench *bench, void (*act)(void *opaque),
 {
 	uint64_t *ticks = cleat_guest_ram(bench->guest, bench->record);
 	uint64_t gap = gap_ns * bench->tsc_khz / 1000000;
-	int64_t count = (int64_t)bench->per_round *
-			(bench->batch ? bench->batch : 1);
+	int64_t count =
+		(int64_t)bench->per_round * (bench->batch ? bench->batch : 1);
 	struct bench_result before, after;
 	int64_t events = 0;
 

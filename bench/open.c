@@ -49,10 +49,10 @@ static int open_machine(struct bench *bench, int kvm_fd)
 	};
 	size_t times = (size_t)bench->per_round * sizeof(uint64_t);
 	struct machine_config config = {
-		.guest = {.irqchip = GUEST_IRQCHIP_KERNEL, .cpus = 1},
+		.guest = { .irqchip = GUEST_IRQCHIP_KERNEL, .cpus = 1 },
 		.kvm = &kvm,
 	};
-	struct cleat_error why = {.text = ""};
+	struct cleat_error why = { .text = "" };
 	int err;
 
 	config.guest.ram_size = ((4u << 20) + times + 4095) & ~(size_t)4095;
@@ -72,15 +72,15 @@ static int open_machine(struct bench *bench, int kvm_fd)
 	if (ioctl(cleat_guest_vm(bench->guest), KVM_SET_GSI_ROUTING,
 		  kvm.base_routes))
 		return complain("a route", -errno);
-	return complain("the guest's window",
-			cleat_guest_window(bench->guest, BENCH_WINDOW,
-					   1u << 20));
+	return complain(
+		"the guest's window",
+		cleat_guest_window(bench->guest, BENCH_WINDOW, 1u << 20));
 }
 
 static int open_probe(struct bench *bench, const char *probe)
 {
-	const char *const argv[] = {probe, NULL};
-	struct cleat_error why = {.text = ""};
+	const char *const argv[] = { probe, NULL };
+	struct cleat_error why = { .text = "" };
 	int err = cleat_plug_in(&bench->plug, &bench->machine, argv, 1 << 3,
 				&why);
 
@@ -121,17 +121,17 @@ static int64_t said_offset(struct bench *bench)
  */
 static void compare_clocks(struct bench *bench)
 {
-	int64_t offsets[2] = {0, said_offset(bench)};
-	bool fits[2] = {true, true};
+	int64_t offsets[2] = { 0, said_offset(bench) };
+	bool fits[2] = { true, true };
 	const uint64_t *time = cleat_guest_ram(bench->guest, bench->record);
 
 	for (unsigned i = 0; i < TRIES; i++) {
-		struct guest_op op = {.kind = GUEST_STORE,
-				      .size = 4,
-				      .address = bench->ram,
-				      .count = 1,
-				      .record = bench->record,
-				      .stamp = true};
+		struct guest_op op = { .kind = GUEST_STORE,
+				       .size = 4,
+				       .address = bench->ram,
+				       .count = 1,
+				       .record = bench->record,
+				       .stamp = true };
 		uint64_t before = cleat_bench_clock(), after, guest;
 
 		if (cleat_guest_run(bench->guest, 0, &op, 1, NULL, 1000))

@@ -24,7 +24,8 @@ static const char help[] =
 	"  --list        say which rows there are\n"
 	"  --help, --version\n"
 	"\n"
-	"Columns: returns are those of KVM_RUN, mmio ex. is KVM's own count of\n"
+	"Columns: returns are those of KVM_RUN, mmio ex. is KVM's own count "
+	"of\n"
 	"MMIO that left the kernel, messages are requests on the device's\n"
 	"socket, events are kicks, messages or interrupts that arrived,\n"
 	"switches are context switches of the vCPU's thread, others those of\n"
@@ -149,22 +150,22 @@ static int take_option(struct bench_options *options, int option)
 int cleat_bench_options(struct bench_options *options, int argc, char **argv)
 {
 	static const struct option names[] = {
-		{"count", required_argument, NULL, 'c'},
-		{"rounds", required_argument, NULL, 'n'},
-		{"row", required_argument, NULL, 'r'},
-		{"json", required_argument, NULL, 'j'},
-		{"svg", required_argument, NULL, 's'},
-		{"probe", required_argument, NULL, 'p'},
-		{"check", no_argument, NULL, 'k'},
-		{"all", no_argument, NULL, 'a'},
-		{"list", no_argument, NULL, 'l'},
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},
-		{NULL, 0, NULL, 0},
+		{ "count", required_argument, NULL, 'c' },
+		{ "rounds", required_argument, NULL, 'n' },
+		{ "row", required_argument, NULL, 'r' },
+		{ "json", required_argument, NULL, 'j' },
+		{ "svg", required_argument, NULL, 's' },
+		{ "probe", required_argument, NULL, 'p' },
+		{ "check", no_argument, NULL, 'k' },
+		{ "all", no_argument, NULL, 'a' },
+		{ "list", no_argument, NULL, 'l' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' },
+		{ NULL, 0, NULL, 0 },
 	};
 	int option, status = -1;
 
-	*options = (struct bench_options){.count = 10000, .rounds = 10};
+	*options = (struct bench_options){ .count = 10000, .rounds = 10 };
 	while (status < 0 &&
 	       (option = getopt_long(argc, argv, "", names, NULL)) >= 0)
 		status = take_option(options, option);

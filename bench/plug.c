@@ -34,7 +34,7 @@ int cleat_plug_in(struct plug *plug, struct machine *machine,
 	};
 	int err;
 
-	*plug = (struct plug){.machine = machine};
+	*plug = (struct plug){ .machine = machine };
 	err = cleat_device_open(&config, &plug->dev, reterr);
 	if (err)
 		return err;
@@ -61,11 +61,11 @@ void cleat_plug_place(struct plug *plug, uint32_t place, uint16_t port)
 		unsigned bar;
 		uint32_t value;
 	} bars[] = {
-		{PROBE_BAR_REGS, place + PLUG_REGS},
-		{PROBE_BAR_DOORBELLS, place + PLUG_DOORBELLS},
-		{PROBE_BAR_PAGES, place + PLUG_PAGES},
-		{PROBE_BAR_PAGES + 1, 0},
-		{PROBE_BAR_IO, port},
+		{ PROBE_BAR_REGS, place + PLUG_REGS },
+		{ PROBE_BAR_DOORBELLS, place + PLUG_DOORBELLS },
+		{ PROBE_BAR_PAGES, place + PLUG_PAGES },
+		{ PROBE_BAR_PAGES + 1, 0 },
+		{ PROBE_BAR_IO, port },
 	};
 
 	for (unsigned i = 0; i < sizeof(bars) / sizeof(*bars); i++)
@@ -73,10 +73,9 @@ void cleat_plug_place(struct plug *plug, uint32_t place, uint16_t port)
 				       PCI_BASE_ADDRESS_0 + 4 * bars[i].bar,
 				       bars[i].value, 4);
 	plug->place = place;
-	cleat_pci_config_write(plug->pci, PCI_COMMAND,
-			       PCI_COMMAND_IO | PCI_COMMAND_MEMORY |
-				       PCI_COMMAND_MASTER,
-			       2);
+	cleat_pci_config_write(
+		plug->pci, PCI_COMMAND,
+		PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 2);
 }
 
 /* --- MSI-X --------------------------------------------------------------- */
@@ -141,7 +140,7 @@ void cleat_plug_set(struct plug *plug, uint64_t offset, uint32_t value)
 
 uint64_t cleat_plug_messages(struct plug *plug)
 {
-	struct cleat_device_stats stats = {.size = sizeof(stats)};
+	struct cleat_device_stats stats = { .size = sizeof(stats) };
 
 	cleat_device_stats(plug->dev, &stats);
 	return stats.requests;

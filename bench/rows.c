@@ -98,7 +98,7 @@ static int kick_of(struct bench *bench, uint64_t offset, unsigned doorbell,
 		   struct bench_result *ret)
 {
 	const struct cleat_io_fd *io = find(bench, offset);
-	struct kvm_ioeventfd kick = {.addr = BENCH_WINDOW};
+	struct kvm_ioeventfd kick = { .addr = BENCH_WINDOW };
 	struct guest_op op = {
 		.kind = GUEST_STORE,
 		.size = 4,
@@ -225,20 +225,20 @@ static int interrupt(struct bench *bench, struct bench_result *ret)
 }
 
 const struct bench_row cleat_bench_bare_rows[] = {
-	{"ram-write", "guest memory, store", ram_write, .batch = BATCH},
-	{"ram-read", "guest memory, load", ram_read, .batch = BATCH},
-	{"bare-kick", "bare KVM_IOEVENTFD of 4 bytes", kick,
-	 .colour = "#67a9cf", .dashed = true},
-	{"bare-kick-any", "bare KVM_IOEVENTFD of any length", kick_any},
-	{"bare-kick-match", "bare KVM_IOEVENTFD with datamatch", kick_match},
-	{"bare-exit-write", "exit to user space and nothing, store",
-	 exit_write, .colour = "#999", .dashed = true},
-	{"bare-exit-read", "exit to user space and nothing, load", exit_read},
-	{"bare-interrupt", "bare irqfd, from another process", interrupt},
-	{"bare-there-and-back", "bare kick, another process, bare irqfd",
-	 there_and_back},
-	{"eventfd-write", "write() to an eventfd that a process sleeps on",
-	 eventfd_write},
+	{ "ram-write", "guest memory, store", ram_write, .batch = BATCH },
+	{ "ram-read", "guest memory, load", ram_read, .batch = BATCH },
+	{ "bare-kick", "bare KVM_IOEVENTFD of 4 bytes", kick,
+	  .colour = "#67a9cf", .dashed = true },
+	{ "bare-kick-any", "bare KVM_IOEVENTFD of any length", kick_any },
+	{ "bare-kick-match", "bare KVM_IOEVENTFD with datamatch", kick_match },
+	{ "bare-exit-write", "exit to user space and nothing, store",
+	  exit_write, .colour = "#999", .dashed = true },
+	{ "bare-exit-read", "exit to user space and nothing, load", exit_read },
+	{ "bare-interrupt", "bare irqfd, from another process", interrupt },
+	{ "bare-there-and-back", "bare kick, another process, bare irqfd",
+	  there_and_back },
+	{ "eventfd-write", "write() to an eventfd that a process sleeps on",
+	  eventfd_write },
 };
 
 const unsigned cleat_bench_num_bare_rows =

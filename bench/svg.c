@@ -59,12 +59,12 @@ static void draw_text(FILE *out, double x, double y, const char *anchor,
 
 static void draw_grid(FILE *out)
 {
-	static const char *const times[] = {"0.1 ns", "1 ns",	"10 ns",
-					    "100 ns", "1 µs",	"10 µs",
-					    "100 µs", "1 ms",	"10 ms",
-					    "100 ms"};
-	static const char *const shares[] = {"0", "90%", "99%", "99.9%",
-					     "99.99%"};
+	static const char *const times[] = { "0.1 ns", "1 ns", "10 ns",
+					     "100 ns", "1 µs", "10 µs",
+					     "100 µs", "1 ms", "10 ms",
+					     "100 ms" };
+	static const char *const shares[] = { "0", "90%", "99%", "99.9%",
+					      "99.99%" };
 
 	for (unsigned i = 0; i <= DECADES; i++) {
 		double x = x_of(pow(10, (double)i - 1));
@@ -85,12 +85,12 @@ static void draw_grid(FILE *out)
 /* @times are sorted. */
 static void draw_curve(FILE *out, const struct bench_result *result)
 {
-	const char *dash = result->row->dashed ?
-				   " stroke-dasharray=\"5 4\"" :
-				   "";
+	const char *dash =
+		result->row->dashed ? " stroke-dasharray=\"5 4\"" : "";
 
-	fprintf(out, "<polyline fill=\"none\" stroke=\"%s\" "
-		     "stroke-width=\"2\"%s points=\"",
+	fprintf(out,
+		"<polyline fill=\"none\" stroke=\"%s\" "
+		"stroke-width=\"2\"%s points=\"",
 		result->row->colour, dash);
 	for (unsigned i = 0; i <= POINTS; i++) {
 		double share = 1 - pow(10, -NINES * i / POINTS);
