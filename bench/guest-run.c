@@ -199,14 +199,21 @@ static int exit_error(struct guest_cpu *cpu, unsigned number,
 	return -error;
 }
 
+/* The guest ended a level interrupt of a user-space IOAPIC's. */
+static int exit_eoi(struct guest_cpu *cpu, unsigned number,
+		    const struct guest_hooks *hooks)
+{
+	cpu->returns.other++;
+	if (hooks && hooks->eoi)
+		hooks->eoi(hooks->opaque, number, cpu->run->eoi.vector);
+	return 0;
+}
+
 static int exit_other(struct guest_cpu *cpu)
 {
 	struct kvm_regs regs = {0};
 
 	cpu->returns.other++;
-	/* The guest ended a level interrupt of a user-space IOAPIC's. */
-	if (cpu->run->exit_reason == KVM_EXIT_IOAPIC_EOI)
-		return 0;
 	ioctl(cpu->fd, KVM_GET_REGS, &regs);
 	fprintf(stderr, "guest: KVM exit %u (%u) at %#llx\n",
 		cpu->run->exit_reason, cpu->run->internal.suberror, regs.rip);
@@ -223,6 +230,8 @@ static int run_once(struct guest_cpu *cpu, unsigned number,
 		return exit_mmio(cpu, number, hooks);
 	case KVM_EXIT_IO:
 		return exit_io(cpu, number, hooks);
+	case KVM_EXIT_IOAPIC_EOI:
+		return exit_eoi(cpu, number, hooks);
 	default:
 		return exit_other(cpu);
 	}
@@ -288,6 +297,14 @@ int cleat_guest_wait(struct guest *guest, unsigned cpu)
 
 	pthread_join(job->thread, NULL);
 	return job->result;
+}
+
+int cleat_guest_inject(struct guest *guest, unsigned cpu, unsigned vector)
+{
+	struct kvm_interrupt interrupt = {.irq = vector};
+
+	return ioctl(guest->cpus[cpu].fd, KVM_INTERRUPT, &interrupt) ? -errno
+								     : 0;
 }
 
 /* --- Counts ------------------------------------------------------------- */

@@ -108,6 +108,8 @@ struct guest_access {
  * @access: an access that nobody in the kernel took; NULL: writes vanish, reads
  *          give ones. -EINTR: run again with the same exit; another error ends
  *          the run.
+ * @eoi:    the guest ended an interrupt that a split irqchip's user space must
+ *          know of (KVM_EXIT_IOAPIC_EOI); may be NULL
  * @fault:  KVM_RUN failed with EFAULT; 0 runs on. NULL: the run ends.
  * @opaque: handed to both
  */
@@ -115,6 +117,7 @@ struct guest_hooks {
 	int (*access)(void *opaque, unsigned cpu,
 		      const struct guest_access *access);
 	int (*fault)(void *opaque, unsigned cpu);
+	void (*eoi)(void *opaque, unsigned cpu, unsigned vector);
 	void *opaque;
 };
 
@@ -181,6 +184,12 @@ int cleat_guest_start(struct guest *guest, unsigned cpu, struct guest_op *ops,
 		      unsigned nr, const struct guest_hooks *hooks,
 		      unsigned ms);
 int cleat_guest_wait(struct guest *guest, unsigned cpu);
+
+/*
+ * Queue an interrupt where no local APIC is in the kernel: from a hook, while
+ * the guest has interrupts on, and not before it has taken the last one.
+ */
+int cleat_guest_inject(struct guest *guest, unsigned cpu, unsigned vector);
 
 void cleat_guest_returns(struct guest *guest, unsigned cpu,
 			 struct guest_returns *ret);

@@ -103,6 +103,8 @@ int cleat_machine_open(struct machine *machine, int kvm_fd,
 		err = make_kvm(machine, config->kvm, reterr);
 	if (err)
 		cleat_machine_close(machine);
+	else
+		machine->ops = cleat_kvm_ops(machine->kvm);
 	return err;
 }
 

@@ -28,6 +28,7 @@ struct machine_config {
 
 /**
  * struct machine - the VMM
+ * @ops:   what devices plugged in from now on get; KVM's, unless changed
  * @hooks: for cleat_guest_run(): what traps goes to the library; what is
  *         nobody's there reads ones
  * @stray: accesses that were nobody's
@@ -35,6 +36,7 @@ struct machine_config {
 struct machine {
 	struct guest *guest;
 	struct cleat_kvm *kvm;
+	const struct cleat_vm_ops *ops;
 	struct cleat_memory *memory;
 	struct cleat_mmio *mmio;
 	struct guest_hooks hooks;

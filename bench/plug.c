@@ -17,7 +17,7 @@ static int make_function(struct plug *plug, uint32_t function,
 		.size = sizeof(config),
 		.device = plug->dev,
 		.mmio = plug->machine->mmio,
-		.ops = cleat_kvm_ops(plug->machine->kvm),
+		.ops = plug->machine->ops,
 		.function = function,
 	};
 
