@@ -13,7 +13,7 @@
 
 static int run(const char *const args[])
 {
-	const char *argv[16] = {program("bench/cleat-bench")};
+	const char *argv[16] = { program("bench/cleat-bench") };
 	struct child child;
 	int status;
 
@@ -44,8 +44,9 @@ static yajl_val read_json(void)
 
 static yajl_val measure(const atf_tc_t *tc, const char *row)
 {
-	const char *const args[] = {"--count", "1000", "--rounds", "4",
-				    "--row",   row,    "--json",   "-", NULL};
+	const char *const args[] = { "--count", "1000",	 "--rounds",
+				     "4",	"--row", row,
+				     "--json",	"-",	 NULL };
 
 	close(kvm_open(tc));
 	ATF_REQUIRE_EQ(0, run(args));
@@ -54,7 +55,7 @@ static yajl_val measure(const atf_tc_t *tc, const char *row)
 
 static double real(yajl_val tree, const char *name)
 {
-	const char *path[] = {name, NULL};
+	const char *path[] = { name, NULL };
 	yajl_val number = yajl_tree_get(tree, path, yajl_t_number);
 
 	ATF_REQUIRE_MSG(number, "no %s", name);
@@ -63,8 +64,8 @@ static double real(yajl_val tree, const char *name)
 
 static long long value(yajl_val tree, const char *name)
 {
-	const char *rows[] = {"rows", NULL};
-	const char *path[] = {name, NULL};
+	const char *rows[] = { "rows", NULL };
+	const char *path[] = { name, NULL };
 	yajl_val list = yajl_tree_get(tree, rows, yajl_t_array);
 	yajl_val number;
 
@@ -100,70 +101,71 @@ static void check_row(const atf_tc_t *tc, const char *row,
 
 CLEAT_TC(count__bare_kick)
 {
-	check_row(tc, "bare-kick", (struct expected){N, 0, -1, N});
+	check_row(tc, "bare-kick", (struct expected){ N, 0, -1, N });
 }
 
 CLEAT_TC(count__bare_exit)
 {
-	check_row(tc, "bare-exit-read", (struct expected){N, N, -1, -1});
+	check_row(tc, "bare-exit-read", (struct expected){ N, N, -1, -1 });
 }
 
 CLEAT_TC(count__bare_there_and_back)
 {
-	check_row(tc, "bare-there-and-back", (struct expected){N, 0, -1, N});
+	check_row(tc, "bare-there-and-back", (struct expected){ N, 0, -1, N });
 }
 
 CLEAT_TC(count__mapped)
 {
-	check_row(tc, "mapped-write", (struct expected){N * BATCH, 0, 0, -1});
-	check_row(tc, "mapped-read", (struct expected){N * BATCH, 0, 0, -1});
+	check_row(tc, "mapped-write", (struct expected){ N * BATCH, 0, 0, -1 });
+	check_row(tc, "mapped-read", (struct expected){ N * BATCH, 0, 0, -1 });
 }
 
 CLEAT_TC(count__ioeventfd)
 {
-	check_row(tc, "ioeventfd-write", (struct expected){N, 0, 0, N});
-	check_row(tc, "ioeventfd-any", (struct expected){N, 0, 0, N});
-	check_row(tc, "ioeventfd-match", (struct expected){N, 0, 0, N});
+	check_row(tc, "ioeventfd-write", (struct expected){ N, 0, 0, N });
+	check_row(tc, "ioeventfd-any", (struct expected){ N, 0, 0, N });
+	check_row(tc, "ioeventfd-match", (struct expected){ N, 0, 0, N });
 }
 
 CLEAT_TC(count__shadow)
 {
-	check_row(tc, "shadow-write", (struct expected){N, N, 0, N});
+	check_row(tc, "shadow-write", (struct expected){ N, N, 0, N });
 }
 
 CLEAT_TC(count__trapped)
 {
-	check_row(tc, "trapped-write", (struct expected){N, N, N, N});
-	check_row(tc, "posted-write", (struct expected){N, N, N, N});
-	check_row(tc, "trapped-read", (struct expected){N, N, N, -1});
+	check_row(tc, "trapped-write", (struct expected){ N, N, N, N });
+	check_row(tc, "posted-write", (struct expected){ N, N, N, N });
+	check_row(tc, "trapped-read", (struct expected){ N, N, N, -1 });
 }
 
 CLEAT_TC(count__interrupt)
 {
-	check_row(tc, "interrupt", (struct expected){N, 0, 0, N});
+	check_row(tc, "interrupt", (struct expected){ N, 0, 0, N });
 }
 
 CLEAT_TC(count__there_and_back)
 {
-	check_row(tc, "there-and-back", (struct expected){N, 0, 0, N});
-	check_row(tc, "shadow-and-back", (struct expected){N, N, 0, N});
-	check_row(tc, "trapped-and-back", (struct expected){N, N, N, N});
+	check_row(tc, "there-and-back", (struct expected){ N, 0, 0, N });
+	check_row(tc, "shadow-and-back", (struct expected){ N, N, 0, N });
+	check_row(tc, "trapped-and-back", (struct expected){ N, N, N, N });
 }
 
 CLEAT_TC(count__polled_page_and_back)
 {
-	check_row(tc, "mapped-and-back", (struct expected){N, 0, 0, N});
+	check_row(tc, "mapped-and-back", (struct expected){ N, 0, 0, N });
 }
 
 /* What is told of the times holds together, and the ratio is there. */
 CLEAT_TC(report__ratio)
 {
-	const char *const args[] = {"--count",	 "1000", "--rounds", "3",
-				    "--row",	 "bare-kick",
-				    "--row",	 "ioeventfd-write",
-				    "--svg",	 "bench.svg",
-				    "--json",	 "-",	 NULL};
-	const char *rows[] = {"rows", NULL}, *ratios[] = {"ratios", NULL};
+	const char *const args[] = {
+		"--count", "1000",	"--rounds", "3",
+		"--row",   "bare-kick", "--row",    "ioeventfd-write",
+		"--svg",   "bench.svg", "--json",   "-",
+		NULL
+	};
+	const char *rows[] = { "rows", NULL }, *ratios[] = { "ratios", NULL };
 	yajl_val tree, list;
 
 	close(kvm_open(tc));
@@ -189,23 +191,23 @@ CLEAT_TC(report__ratio)
 
 CLEAT_TC(run__misused)
 {
-	ATF_CHECK_EQ(2, run((const char *const[]){"--count", "5", NULL}));
-	ATF_CHECK_EQ(2, run((const char *const[]){"--count", "1k", NULL}));
-	ATF_CHECK_EQ(2, run((const char *const[]){"--row", "none", NULL}));
-	ATF_CHECK_EQ(2, run((const char *const[]){"--nothing", NULL}));
-	ATF_CHECK_EQ(2, run((const char *const[]){"more", NULL}));
-	ATF_CHECK_EQ(2, run((const char *const[]){"--rounds", "0", NULL}));
-	ATF_CHECK_EQ(0, run((const char *const[]){"--help", NULL}));
-	ATF_CHECK_EQ(0, run((const char *const[]){"--version", NULL}));
-	ATF_CHECK_EQ(0, run((const char *const[]){"--list", NULL}));
+	ATF_CHECK_EQ(2, run((const char *const[]){ "--count", "5", NULL }));
+	ATF_CHECK_EQ(2, run((const char *const[]){ "--count", "1k", NULL }));
+	ATF_CHECK_EQ(2, run((const char *const[]){ "--row", "none", NULL }));
+	ATF_CHECK_EQ(2, run((const char *const[]){ "--nothing", NULL }));
+	ATF_CHECK_EQ(2, run((const char *const[]){ "more", NULL }));
+	ATF_CHECK_EQ(2, run((const char *const[]){ "--rounds", "0", NULL }));
+	ATF_CHECK_EQ(0, run((const char *const[]){ "--help", NULL }));
+	ATF_CHECK_EQ(0, run((const char *const[]){ "--version", NULL }));
+	ATF_CHECK_EQ(0, run((const char *const[]){ "--list", NULL }));
 }
 
 CLEAT_TC(write__no_such_folder)
 {
 	close(kvm_open(tc));
-	ATF_CHECK_EQ(1, run((const char *const[]){"--count", "1000", "--row",
-						  "ram-read", "--json",
-						  "none/such", NULL}));
+	ATF_CHECK_EQ(1, run((const char *const[]){ "--count", "1000", "--row",
+						   "ram-read", "--json",
+						   "none/such", NULL }));
 }
 
 ATF_TP_ADD_TCS(tp)

@@ -154,7 +154,8 @@ static void take_all(struct pin *pin, bool irqfd)
 	ATF_CHECK_EQ(!irqfd, atomic_load(&pin->ends) >= ROUNDS);
 }
 
-/* --- All in the kernel ----------------------------------------------------- */
+/* --- All in the kernel -----------------------------------------------------
+ */
 
 /* The pin in KVM's IOAPIC: level, to a vector of the only vCPU. */
 static void program_ioapic(struct pin *pin)
@@ -197,7 +198,8 @@ CLEAT_TC(kernel__resampled)
 	free(table);
 }
 
-/* --- The IOAPIC in user space ---------------------------------------------- */
+/* --- The IOAPIC in user space ----------------------------------------------
+ */
 
 static int split_line(void *opaque, uint32_t gsi, bool level)
 {
@@ -252,7 +254,8 @@ CLEAT_TC(split__vmm_ends_it)
 	free(table);
 }
 
-/* --- All in user space ------------------------------------------------------ */
+/* --- All in user space ------------------------------------------------------
+ */
 
 static int user_line(void *opaque, uint32_t gsi, bool level)
 {

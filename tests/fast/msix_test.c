@@ -212,7 +212,8 @@ CLEAT_TC(enable__one_table)
 	rig_end(&rig);
 }
 
-/* --- What is not used costs nothing ---------------------------------------- */
+/* --- What is not used costs nothing ----------------------------------------
+ */
 
 static unsigned fds_of(pid_t pid)
 {

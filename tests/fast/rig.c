@@ -30,10 +30,9 @@ void rig_plug(struct rig *rig, struct plug *plug, const char *const *options,
 
 	for (unsigned n = 1; options && *options && n < ARGS_MAX - 1; n++)
 		argv[n] = *options++;
-	ATF_REQUIRE_EQ_MSG(0,
-			   cleat_plug_in(plug, &rig->machine, argv, function,
-					 &why),
-			   "%s", why.text);
+	ATF_REQUIRE_EQ_MSG(
+		0, cleat_plug_in(plug, &rig->machine, argv, function, &why),
+		"%s", why.text);
 }
 
 void rig_start(struct rig *rig, const atf_tc_t *tc,

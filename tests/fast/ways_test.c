@@ -75,9 +75,12 @@ CLEAT_TC(ioeventfd__widths)
 	static const struct {
 		unsigned at, size, doorbell;
 	} rows[] = {
-		{ PROBE_AT_1, 1, PROBE_DB_1 },	   { PROBE_AT_2, 2, PROBE_DB_2 },
-		{ PROBE_AT_4, 4, PROBE_DB_4 },	   { PROBE_AT_8, 8, PROBE_DB_8 },
-		{ PROBE_AT_ANY, 1, PROBE_DB_ANY }, { PROBE_AT_ANY, 8, PROBE_DB_ANY },
+		{ PROBE_AT_1, 1, PROBE_DB_1 },
+		{ PROBE_AT_2, 2, PROBE_DB_2 },
+		{ PROBE_AT_4, 4, PROBE_DB_4 },
+		{ PROBE_AT_8, 8, PROBE_DB_8 },
+		{ PROBE_AT_ANY, 1, PROBE_DB_ANY },
+		{ PROBE_AT_ANY, 8, PROBE_DB_ANY },
 	};
 	uint64_t events[PROBE_DOORBELLS] = { 0 };
 	struct rig rig;
@@ -89,8 +92,8 @@ CLEAT_TC(ioeventfd__widths)
 		op.size = rows[i].size;
 		REQUIRE_COST(&rig, op, 0, 0);
 		events[rows[i].doorbell] += N;
-		require_events(&rig, rows[i].doorbell,
-			       events[rows[i].doorbell], 0);
+		require_events(&rig, rows[i].doorbell, events[rows[i].doorbell],
+			       0);
 	}
 	/* Of another width it is no kick. */
 	ATF_CHECK_EQ(N, events[PROBE_DB_4]);

@@ -3,6 +3,8 @@
  * Regions that come, go, move and overlap, and devices that hang, die and are
  * closed, while vCPUs hammer them.
  */
+#include <stdio.h>
+
 #include "tests/mmio/rig.h"
 
 #define AT 0xfeb00000ull
@@ -211,6 +213,8 @@ CLEAT_TC(storm__bindings)
 	}
 	for (unsigned i = 0; i < PLAYERS; i++)
 		leave(&game, i);
+	printf("total: bindings-changed %u\n", game.version / 2);
+	printf("total: loads-judged-exactly %lu\n", game.checked);
 	cleat_mmio_unref(game.mmio);
 	rig_close(&game.rig);
 }
@@ -330,6 +334,8 @@ CLEAT_TC(storm__devices)
 	}
 	for (unsigned i = 0; i < VCPUS; i++)
 		cleat_cancel_destroy(storm.cancels[i]);
+	printf("total: devices-ended 64\n");
+	printf("total: accesses-served %lu\n", storm.served);
 	ATF_CHECK(atomic_load(&storm.served) > 100);
 	cleat_mmio_unref(storm.mmio);
 }

@@ -66,7 +66,10 @@ static void hammers_end(struct hammer hammers[2], atomic_bool *stop)
 	for (unsigned i = 0; i < 2; i++) {
 		pthread_join(hammers[i].thread, NULL);
 		ATF_CHECK_EQ(0, hammers[i].wrong);
+		printf("total: function-loads-answered %u\n",
+		       atomic_load(&hammers[i].reached));
 	}
+	printf("total: functions-moved %u\n", ROUNDS);
 }
 
 static uint32_t move(struct rig *rig, unsigned page)
@@ -181,6 +184,7 @@ CLEAT_TC(storm__vectors)
 	}
 	for (unsigned i = 0; i < 2; i++)
 		pthread_join(maskers[i].thread, NULL);
+	printf("total: vectors-changed %u\n", 4 * STORES + ROUNDS);
 	/* However it went, the end is what the registers say. */
 	rig_write(rig, RIG_MSIX + 2, 0x8000, 2);
 	rig_entry(rig, 0, 0x77, false);
