@@ -26,6 +26,8 @@ CLEAT_TC(usage__wrong_words)
 	require_complaint(&run, 2, "info takes no --width");
 	run_ctl(&run, "read", "p.sock", "0", "0", "--save", "x", NULL);
 	require_complaint(&run, 2, "read takes no --save");
+	run_ctl(&run, "relay", "a", NULL);
+	require_complaint(&run, 2, "usage: cleatctl relay");
 	/* getopt has a line of its own before ours. */
 	run_ctl(&run, "info", "p.sock", "--nonsense", NULL);
 	ATF_CHECK_EQ(2, run.status);

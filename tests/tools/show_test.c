@@ -228,7 +228,8 @@ CLEAT_TC(help__of_all_and_of_each)
 {
 	static const char *const names[] = { "info", "regions", "irqs",
 					     "config", "read", "write",
-					     "reset", "features", "watch" };
+					     "reset", "features", "watch",
+					     "relay", "replay" };
 	char usage[64];
 
 	run_ctl(&run, "--help", NULL);

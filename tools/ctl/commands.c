@@ -150,6 +150,40 @@ const struct ctl_command cleat_ctl_commands[] = {
 		.own_loop = true,
 		.run = cleat_ctl_watch,
 	},
+	{
+		.name = "relay",
+		.usage = "LISTEN SERVER [OPTION...]",
+		.help = "stand between clients and a server, and show what "
+			"they say\n"
+			"\n"
+			"Clients connect to LISTEN, and each is connected to "
+			"SERVER. Ends on Ctrl-C.\n"
+			"\n"
+			"  -x, --hex        messages as bytes too\n"
+			"      --save FILE  keep the stream of the first "
+			"client, for cleatctl replay;\n"
+			"                   of the next ones in FILE.2, FILE.3 "
+			"and so on\n"
+			"      --once       end when the first client has "
+			"gone\n"
+			"  -t, --timeout MS how long to try to connect to a "
+			"busy SERVER, otherwise 5000\n",
+		.options = CTL_HEX | CTL_SAVE | CTL_ONCE | CTL_TIMEOUT,
+		.least = 2,
+		.most = 2,
+		.run = cleat_ctl_relay,
+	},
+	{
+		.name = "replay",
+		.usage = "FILE [OPTION...]",
+		.help = "show a stream that relay has saved\n"
+			"\n"
+			"  -x, --hex  messages as bytes too\n",
+		.options = CTL_HEX,
+		.least = 1,
+		.most = 1,
+		.run = cleat_ctl_replay,
+	},
 	{ 0 },
 };
 
