@@ -73,6 +73,8 @@ static void shut_down(struct cleat_device_hook *hook)
 
 	pthread_mutex_lock(&memory->lock);
 	ours = take(memory, at);
+	if (ours)
+		cleat_dma_log_mark_hidden(memory, at);
 	pthread_mutex_unlock(&memory->lock);
 	if (ours)
 		release(at);
@@ -135,6 +137,7 @@ int cleat_memory_attach(struct cleat_memory *memory, struct cleat_device *dev)
 	if (!err) {
 		at->next = memory->attachments;
 		memory->attachments = at;
+		cleat_dma_log_join(memory, at);
 	}
 	pthread_mutex_unlock(&memory->lock);
 	if (err)
@@ -176,6 +179,7 @@ int cleat_memory_detach(struct cleat_memory *memory, struct cleat_device *dev)
 	if (!err) {
 		taken = take(memory, at);
 		err = cleat_dma_unmap_all(memory, dev);
+		cleat_dma_log_mark_hidden(memory, at);
 	}
 	pthread_mutex_unlock(&memory->lock);
 	if (taken)

@@ -49,6 +49,7 @@ struct cleat_memory *cleat_memory_unref(struct cleat_memory *memory)
 		return NULL;
 	/* After this no handler runs, and none has: no copy is under way. */
 	cleat_dma_release_all(memory);
+	cleat_dma_log_drop(memory);
 	free_ranges(memory->ranges);
 	return free_memory(memory);
 }
@@ -109,6 +110,8 @@ static int publish(struct cleat_memory *memory, struct cleat_dma_range *range)
 	};
 	int err = check_devices(memory, range);
 
+	if (!err)
+		err = cleat_dma_log_cover(memory, range);
 	if (!err)
 		err = cleat_table_add(memory->table, &entry);
 	if (err) {
@@ -177,6 +180,8 @@ int cleat_memory_remove(struct cleat_memory *memory, uint64_t guest,
 		take_out(memory, range);
 		/* Served until the last server has let go of it. */
 		err = cleat_dma_unmap_everywhere(memory, range);
+		/* What servers had logged of it is gone with it. */
+		cleat_dma_log_mark(memory, range);
 		retire(memory, range);
 	}
 	pthread_mutex_unlock(&memory->lock);

@@ -33,9 +33,17 @@ struct cleat_dma_range {
 	bool dead;
 };
 
+/* How a server logs what it writes. */
+enum cleat_dma_logs {
+	CLEAT_DMA_LOGS_NOT,
+	CLEAT_DMA_LOGS_FEATURE,
+	CLEAT_DMA_LOGS_V1,
+};
+
 /**
  * struct cleat_dma_attachment - a device that sees a memory
  * @hook: first, so that the hook's address is the attachment's
+ * @log:  while the memory logs; with @log_page the size of its pages
  *
  * Belongs to whoever took it out of memory->attachments, under memory->lock.
  */
@@ -45,13 +53,18 @@ struct cleat_dma_attachment {
 	struct cleat_dma_attachment *next_of_all;
 	struct cleat_memory *memory;
 	struct cleat_device *dev;
+	enum cleat_dma_logs log;
+	uint64_t log_page;
 };
+
+struct cleat_dma_log;
 
 /**
  * struct cleat_memory - see <cleat/memory.h>
  * @lock:       serialises control calls; held while servers are waited for
  * @ranges, @last_range: in the order in which they were added
  * @idle_lock:  guards every range's @dead
+ * @log:        which pages are dirty; NULL: nobody asks. RCU
  */
 struct cleat_memory {
 	pthread_mutex_t lock;
@@ -60,6 +73,7 @@ struct cleat_memory {
 	struct cleat_dma_range *last_range;
 	unsigned num_ranges;
 	struct cleat_dma_attachment *attachments;
+	struct cleat_dma_log *log;
 	pthread_mutex_t idle_lock;
 	pthread_cond_t idle;
 };
@@ -96,6 +110,26 @@ int cleat_dma_unmap_all(struct cleat_memory *memory, struct cleat_device *dev);
 /* serve.c: begin and end answering a device's DMA_READ and DMA_WRITE. */
 void cleat_dma_serve(struct cleat_memory *memory, struct cleat_device *dev);
 void cleat_dma_serve_no_more(struct cleat_device *dev);
+
+/* log.c: all with memory->lock held. Nothing happens while nobody logs. */
+
+/* A new range is logged too, and is dirty. */
+int cleat_dma_log_cover(struct cleat_memory *memory,
+			const struct cleat_dma_range *range);
+/* Forgets the log. */
+void cleat_dma_log_drop(struct cleat_memory *memory);
+
+/* report.c: likewise. */
+void cleat_dma_log_start_all(struct cleat_memory *memory);
+void cleat_dma_log_stop_all(struct cleat_memory *memory);
+/* A device that has come meanwhile. */
+void cleat_dma_log_join(struct cleat_memory *memory,
+			struct cleat_dma_attachment *at);
+void cleat_dma_log_mark(struct cleat_memory *memory,
+			const struct cleat_dma_range *range);
+/* Everything that a server may have written without our seeing it. */
+void cleat_dma_log_mark_hidden(struct cleat_memory *memory,
+			       struct cleat_dma_attachment *at);
 
 /* attach.c: lets go of every device without a word to its server. */
 void cleat_dma_release_all(struct cleat_memory *memory);

@@ -124,6 +124,8 @@ int cleat_dma_copy(struct cleat_memory *memory, uint64_t address, void *buf,
 			return -EFAULT;
 		if (range->rights & right) {
 			done = copy_piece(range, address, at, count, right);
+			if (right == CLEAT_WRITE)
+				cleat_memory_mark_dirty(memory, address, done);
 			at += done;
 			address += done;
 			count -= done;

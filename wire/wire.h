@@ -217,6 +217,53 @@ struct cleat_wire_feature {
 	/* data */
 };
 
+/* MIGRATION's flags. */
+#define CLEAT_MIG_STOP_COPY (UINT64_C(1) << 0)
+#define CLEAT_MIG_P2P (UINT64_C(1) << 1)
+#define CLEAT_MIG_PRE_COPY (UINT64_C(1) << 2)
+
+/* MIG_DEVICE_STATE. */
+struct cleat_wire_mig_state {
+	uint32_t state;
+	uint32_t data_fd; /* nothing here */
+};
+
+/* MIG_DATA_SIZE: how much there is to read in STOP_COPY, an estimate. Known to
+ * Linux; of the protocol's servers few have it. */
+#define CLEAT_FEATURE_MIG_DATA_SIZE 9
+
+/* DMA_LOGGING_START and its reply. */
+struct cleat_wire_logging {
+	uint64_t page_size;
+	uint32_t num_ranges; /* 0: all */
+	uint32_t reserved;
+};
+
+/* DMA_LOGGING_REPORT; in the reply the bitmap follows. */
+struct cleat_wire_report {
+	uint64_t iova;
+	uint64_t length;
+	uint64_t page_size;
+};
+
+/* The first generation's region begins with these registers. */
+#define CLEAT_MIG_REGION_TYPE 3
+#define CLEAT_MIG_REGION_SUBTYPE 1
+
+struct cleat_wire_mig_region {
+	uint32_t state; /* CLEAT_MIG_V1_* */
+	uint32_t reserved;
+	uint64_t pending_bytes;
+	uint64_t data_offset;
+	uint64_t data_size;
+};
+
+#define CLEAT_MIG_V1_STOP 0u
+#define CLEAT_MIG_V1_RUNNING (1u << 0)
+#define CLEAT_MIG_V1_SAVING (1u << 1)
+#define CLEAT_MIG_V1_RESUMING (1u << 2)
+#define CLEAT_MIG_V1_ERROR (CLEAT_MIG_V1_SAVING | CLEAT_MIG_V1_RESUMING)
+
 /* MIG_DATA_READ, MIG_DATA_WRITE and the former's reply. */
 struct cleat_wire_mig_data {
 	uint32_t argsz;
@@ -247,6 +294,11 @@ struct cleat_wire_dma {
 	uint64_t count;
 	/* data */
 };
+
+/* --- Checksums ----------------------------------------------------------- */
+
+/* CRC-32C of @data, gone on with from @crc; 0 to begin. */
+uint32_t cleat_crc32c(uint32_t crc, const void *data, size_t size);
 
 /* --- Descriptors --------------------------------------------------------- */
 
