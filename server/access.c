@@ -37,6 +37,9 @@ static int read_region(struct cleat_server *srv,
 	if (pci && cleat_srv_msix_access(pci, access->region, access->offset,
 					 buf, access->count, false))
 		return 0;
+	if (cleat_srv_mig_v1(srv) && access->region == CLEAT_SRV_MIG_REGION)
+		return cleat_srv_mig_region_read(srv, access->offset, buf,
+						 access->count);
 	if (!srv->ops.region_read)
 		return -EINVAL;
 	return srv->ops.region_read(srv->opaque, access->region,
@@ -57,6 +60,9 @@ static int write_region(struct cleat_server *srv,
 	if (pci && cleat_srv_msix_access(pci, access->region, access->offset,
 					 (void *)data, access->count, true))
 		return 0;
+	if (cleat_srv_mig_v1(srv) && access->region == CLEAT_SRV_MIG_REGION)
+		return cleat_srv_mig_region_write(srv, access->offset, data,
+						  access->count);
 	if (!srv->ops.region_write)
 		return -EINVAL;
 	return srv->ops.region_write(srv->opaque, access->region,

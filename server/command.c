@@ -32,8 +32,11 @@ static const struct command commands[] = {
 	[VFIO_USER_REGION_READ] = { cleat_srv_read },
 	[VFIO_USER_REGION_WRITE] = { cleat_srv_write },
 	[VFIO_USER_DEVICE_RESET] = { cleat_srv_reset, .defer = true },
+	[VFIO_USER_DIRTY_PAGES] = { cleat_srv_dirty_pages, .defer = true },
 	[VFIO_USER_REGION_WRITE_MULTI] = { cleat_srv_write_multi },
 	[VFIO_USER_DEVICE_FEATURE] = { cleat_srv_feature, .defer = true },
+	[VFIO_USER_MIG_DATA_READ] = { cleat_srv_mig_read, .defer = true },
+	[VFIO_USER_MIG_DATA_WRITE] = { cleat_srv_mig_write, .defer = true },
 };
 
 static const struct command *find(uint16_t number)
@@ -175,6 +178,7 @@ void cleat_srv_run_deferred(struct cleat_server *srv)
 	if (srv->reset_wanted) {
 		srv->reset_wanted = false;
 		srv->ops.reset(srv->opaque);
+		cleat_srv_mig_reset(srv);
 	}
 	while (srv->conn.fd >= 0 && srv->conn.deferred && !srv->conn.out &&
 	       !srv->conn.broken) {

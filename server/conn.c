@@ -439,6 +439,7 @@ void cleat_srv_conn_end(struct cleat_server *srv)
 	conn->ready = false;
 	conn->broken = 0;
 	srv->spin_until = 0;
+	cleat_srv_mig_reset(srv);
 	if (ready && srv->ops.client_disconnected)
 		srv->ops.client_disconnected(srv->opaque);
 	cleat_srv_listen_pause(srv, false);

@@ -117,6 +117,7 @@ void cleat_server_destroy(struct cleat_server *srv)
 	cleat_srv_irqs_end(srv);
 	cleat_srv_regions_end(srv);
 	cleat_srv_pci_end(srv->pci);
+	cleat_srv_mig_end(srv);
 	free(srv->dma.ranges);
 	cleat_srv_watch_end(srv);
 	cleat_close(&srv->stop);

@@ -113,16 +113,29 @@ void cleat_server_dma_dirty(struct cleat_server *srv, uint64_t iova,
 	}
 }
 
+static int start_logging(struct cleat_server *srv, uint64_t page)
+{
+	int err = 0;
+
+	if (srv->dma.log_page)
+		return -EINVAL;
+	srv->dma.log_page = page;
+	for (size_t i = 0; i < srv->dma.count && !err; i++)
+		err = cleat_srv_dirty_add(srv, &srv->dma.ranges[i]);
+	if (err)
+		stop_logging(srv);
+	return err;
+}
+
 static int start(struct cleat_server *srv, struct cleat_srv_msg *msg)
 {
 	struct feature feature;
 	struct logging logging;
 	struct iovec payload[2] = { { &feature, sizeof(feature) },
 				    { &logging, sizeof(logging) } };
-	int err = 0;
+	int err;
 
-	if (msg->length < sizeof(feature) + sizeof(logging) ||
-	    srv->dma.log_page)
+	if (msg->length < sizeof(feature) + sizeof(logging))
 		return -EINVAL;
 	memcpy(&feature, msg->body, sizeof(feature));
 	memcpy(&logging, msg->body + sizeof(feature), sizeof(logging));
@@ -133,13 +146,9 @@ static int start(struct cleat_server *srv, struct cleat_srv_msg *msg)
 		logging.page_size = LEAST_PAGE;
 	/* Everything is logged, whatever ranges are named. */
 	logging.n_ranges = 0;
-	srv->dma.log_page = logging.page_size;
-	for (size_t i = 0; i < srv->dma.count && !err; i++)
-		err = cleat_srv_dirty_add(srv, &srv->dma.ranges[i]);
-	if (err) {
-		stop_logging(srv);
+	err = start_logging(srv, logging.page_size);
+	if (err)
 		return err;
-	}
 	feature.argsz = sizeof(feature) + sizeof(logging);
 	return cleat_srv_reply_full(srv, msg, payload, NULL, 0);
 }
@@ -176,8 +185,10 @@ static void move_bits(struct cleat_srv_range *range, uint64_t page,
 	}
 }
 
+/* Room for the bitmap is what @argsz leaves after @head bytes. */
 static int check_report(const struct cleat_server *srv,
-			const struct report *report, uint32_t argsz)
+			const struct report *report, uint32_t argsz,
+			size_t head)
 {
 	uint64_t page = report->page_size, bytes;
 
@@ -189,38 +200,102 @@ static int check_report(const struct cleat_server *srv,
 		return -EINVAL;
 	bytes = words_for(report->length, page) * 8;
 	if (bytes > CLEAT_MAX_TRANSFER ||
-	    argsz < sizeof(struct feature) + sizeof(*report) + bytes)
+	    argsz < head + bytes)
 		return -E2BIG;
 	return 0;
+}
+
+/* @payload[0] is the reply's head; the bitmap comes after it. */
+static int reply_bitmap(struct cleat_server *srv, struct cleat_srv_msg *msg,
+			const struct report *report, struct iovec payload[2])
+{
+	uint64_t *bitmap;
+	int err;
+
+	payload[1].iov_len = words_for(report->length, report->page_size) * 8;
+	bitmap = calloc(1, payload[1].iov_len);
+	if (!bitmap)
+		return -ENOMEM;
+	for (size_t i = 0; i < srv->dma.count; i++)
+		move_bits(&srv->dma.ranges[i], srv->dma.log_page, report,
+			  bitmap);
+	payload[1].iov_base = bitmap;
+	err = cleat_srv_reply_full(srv, msg, payload, NULL, 0);
+	free(bitmap);
+	return err;
 }
 
 static int report_dirty(struct cleat_server *srv, struct cleat_srv_msg *msg)
 {
 	struct { struct feature feature; struct report report; } head;
 	struct iovec payload[2] = { { &head, sizeof(head) } };
-	uint64_t *bitmap;
 	int err;
 
 	if (msg->length < sizeof(head))
 		return -EINVAL;
 	memcpy(&head, msg->body, sizeof(head));
-	err = check_report(srv, &head.report, head.feature.argsz);
+	err = check_report(srv, &head.report, head.feature.argsz,
+			   sizeof(head));
 	if (err)
 		return err;
-	payload[1].iov_len = words_for(head.report.length,
-				       head.report.page_size) * 8;
-	bitmap = calloc(1, payload[1].iov_len);
-	if (!bitmap)
-		return -ENOMEM;
-	for (size_t i = 0; i < srv->dma.count; i++)
-		move_bits(&srv->dma.ranges[i], srv->dma.log_page, &head.report,
-			  bitmap);
-	payload[1].iov_base = bitmap;
-	head.feature.argsz = (uint32_t)(sizeof(head) + payload[1].iov_len);
-	err = cleat_srv_reply_full(srv, msg, payload, NULL, 0);
-	free(bitmap);
-	return err;
+	head.feature.argsz =
+		(uint32_t)(sizeof(head) +
+			   words_for(head.report.length,
+				     head.report.page_size) * 8);
+	return reply_bitmap(srv, msg, &head.report, payload);
 }
+
+/* ---- The first generation's command ------------------------------- */
+
+static int get_bitmap(struct cleat_server *srv, struct cleat_srv_msg *msg)
+{
+	struct {
+		struct cleat_wire_dirty_pages pages;
+		struct cleat_wire_dirty_range range;
+	} head;
+	struct iovec payload[2] = { { &head, sizeof(head) } };
+	struct report report;
+	int err;
+
+	if (msg->length < sizeof(head))
+		return -EINVAL;
+	memcpy(&head, msg->body, sizeof(head));
+	report = (struct report){ head.range.iova, head.range.size,
+				  head.range.bitmap.page_size };
+	err = check_report(srv, &report, head.pages.argsz, sizeof(head));
+	if (err)
+		return err;
+	head.range.bitmap.size = words_for(report.length, report.page_size) * 8;
+	head.pages.argsz = (uint32_t)(sizeof(head) + head.range.bitmap.size);
+	return reply_bitmap(srv, msg, &report, payload);
+}
+
+int cleat_srv_dirty_pages(struct cleat_server *srv, struct cleat_srv_msg *msg)
+{
+	struct cleat_wire_dirty_pages head;
+	int err = 0;
+
+	if (!cleat_srv_mig_v1(srv) || msg->length < sizeof(head))
+		return -EINVAL;
+	memcpy(&head, msg->body, sizeof(head));
+	switch (head.flags) {
+	case CLEAT_DIRTY_START:
+		err = start_logging(srv, LEAST_PAGE);
+		break;
+	case CLEAT_DIRTY_STOP:
+		if (!srv->dma.log_page)
+			return -EINVAL;
+		stop_logging(srv);
+		break;
+	case CLEAT_DIRTY_GET_BITMAP:
+		return get_bitmap(srv, msg);
+	default:
+		return -EINVAL;
+	}
+	return err ? err : cleat_srv_reply(srv, msg, &head, sizeof(head));
+}
+
+/* ---- DEVICE_FEATURE ----------------------------------------------- */
 
 int cleat_srv_feature(struct cleat_server *srv, struct cleat_srv_msg *msg)
 {
@@ -232,6 +307,12 @@ int cleat_srv_feature(struct cleat_server *srv, struct cleat_srv_msg *msg)
 	memcpy(&feature, msg->body, sizeof(feature));
 	number = feature.flags & VFIO_DEVICE_FEATURE_MASK;
 	way = feature.flags & ~(uint32_t)VFIO_DEVICE_FEATURE_MASK;
+	if (cleat_srv_mig_v1(srv))
+		return -EINVAL;
+	if (number == VFIO_DEVICE_FEATURE_MIGRATION ||
+	    number == VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE ||
+	    number == CLEAT_FEATURE_MIG_DATA_SIZE)
+		return cleat_srv_mig_feature(srv, msg, number, way);
 	if (number < VFIO_DEVICE_FEATURE_DMA_LOGGING_START ||
 	    number > VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT)
 		return -EINVAL;

@@ -66,5 +66,7 @@ int cleat_srv_reset(struct cleat_server *srv, struct cleat_srv_msg *msg)
 		return -EINVAL;
 	cleat_srv_irqs_reset(srv);
 	err = srv->ops.reset(srv->opaque);
+	if (!err)
+		cleat_srv_mig_reset(srv);
 	return err ? err : cleat_srv_reply(srv, msg, NULL, 0);
 }

@@ -43,8 +43,11 @@ static struct cleat_srv_watch *find_watch(struct cleat_server *srv, int fd)
 static int add_watch(struct cleat_server *srv, struct cleat_srv_watch *watch,
 		     uint32_t events)
 {
-	struct epoll_event event = { .events = events, .data.ptr = watch };
+	bool asleep = srv->paused && !watch->internal;
+	struct epoll_event event = { .events = asleep ? 0 : events,
+				     .data.ptr = watch };
 
+	watch->events = events;
 	if (epoll_ctl(srv->epoll, EPOLL_CTL_ADD, watch->fd, &event))
 		return -errno;
 	watch->next = srv->watches;
@@ -95,12 +98,30 @@ int cleat_srv_watch_internal(struct cleat_server *srv, int fd, uint32_t events,
 
 int cleat_srv_watch_change(struct cleat_server *srv, int fd, uint32_t events)
 {
-	struct epoll_event event = {
-		.events = events,
-		.data.ptr = find_watch(srv, fd),
-	};
+	struct cleat_srv_watch *watch = find_watch(srv, fd);
+	struct epoll_event event = { .events = events, .data.ptr = watch };
 
+	if (watch)
+		watch->events = events;
 	return epoll_ctl(srv->epoll, EPOLL_CTL_MOD, fd, &event) ? -errno : 0;
+}
+
+void cleat_srv_pause(struct cleat_server *srv, bool pause)
+{
+	struct cleat_srv_watch *watch;
+
+	if (srv->paused == pause)
+		return;
+	srv->paused = pause;
+	for (watch = srv->watches; watch; watch = watch->next) {
+		struct epoll_event event = {
+			.events = pause ? 0 : watch->events,
+			.data.ptr = watch,
+		};
+
+		if (!watch->internal)
+			epoll_ctl(srv->epoll, EPOLL_CTL_MOD, watch->fd, &event);
+	}
 }
 
 /*
@@ -178,7 +199,7 @@ static uint64_t choose_sleep(struct cleat_server *srv, int64_t timeout_us)
 
 	if (timeout_us >= 0)
 		sleep = (uint64_t)timeout_us * NS_PER_US;
-	if (srv->ops.poll)
+	if (srv->ops.poll && !srv->paused)
 		sleep = least(sleep, poll_device(srv));
 	if (srv->stopped || srv->conn.broken || cleat_srv_has_deferred(srv))
 		return 0;
@@ -225,7 +246,8 @@ static void handle_events(struct cleat_server *srv,
 	for (int i = 0; i < count; i++) {
 		struct cleat_srv_watch *watch = events[i].data.ptr;
 
-		if (!watch->func)
+		/* Paused by what was handled before: it comes again. */
+		if (!watch->func || (srv->paused && !watch->internal))
 			continue;
 		if (!watch->internal)
 			srv->stats.watches++;

@@ -174,6 +174,21 @@ int cleat_srv_pci_access(struct cleat_server_pci *pci, uint64_t offset,
 	return 0;
 }
 
+/* Only what a guest could have written itself. */
+void cleat_srv_pci_restore(struct cleat_server_pci *pci, const uint8_t *data,
+			   const uint8_t *table)
+{
+	struct controls old = controls(pci);
+
+	for (uint32_t i = 0; i < pci->length; i++)
+		pci->data[i] = (uint8_t)((pci->data[i] & ~pci->writable[i]) |
+					 (data[i] & pci->writable[i]));
+	if (pci->table)
+		memcpy(pci->table, table,
+		       pci->config.msix_vectors * PCI_MSIX_ENTRY_SIZE);
+	tell(pci, &old);
+}
+
 static void fill_header(struct cleat_server_pci *pci)
 {
 	const struct cleat_server_pci_config *config = &pci->config;

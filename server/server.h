@@ -15,7 +15,10 @@
  *	irq.c		SET_IRQS, raising
  *	dma.c		the table of guest memory, DMA_MAP, DMA_UNMAP
  *	transfer.c	copying in and out, DMA_READ and DMA_WRITE messages
- *	dirty.c		dirty-page logging
+ *	dirty.c		dirty-page logging, DEVICE_FEATURE
+ *	migrate.c	migration: states, MIG_DATA_READ and _WRITE
+ *	mig_region.c	the first generation's region for it
+ *	records.c	a device's state as checked records
  *	guard.c		SIGBUS
  *	pci.c		configuration space; caps.c, msix.c: parts of it
  */
@@ -45,6 +48,7 @@ struct cleat_srv_watch {
 	struct cleat_srv_watch *next;
 	int fd;
 	bool internal;
+	uint32_t events;
 	void (*func)(void *opaque, int fd, uint32_t events);
 	void *opaque;
 };
@@ -56,6 +60,8 @@ int cleat_srv_watch_internal(struct cleat_server *srv, int fd, uint32_t events,
 			     void *opaque);
 int cleat_srv_watch_change(struct cleat_server *srv, int fd, uint32_t events);
 void cleat_srv_watch_end(struct cleat_server *srv);
+/* A device at rest: no poll, and no watches but our own. */
+void cleat_srv_pause(struct cleat_server *srv, bool pause);
 
 /* ---- socket.c ----------------------------------------------------- */
 
@@ -192,6 +198,9 @@ int cleat_srv_dma_map(struct cleat_server *srv, struct cleat_srv_msg *msg);
 int cleat_srv_dma_unmap(struct cleat_server *srv, struct cleat_srv_msg *msg);
 int cleat_srv_reset(struct cleat_server *srv, struct cleat_srv_msg *msg);
 int cleat_srv_feature(struct cleat_server *srv, struct cleat_srv_msg *msg);
+int cleat_srv_dirty_pages(struct cleat_server *srv, struct cleat_srv_msg *msg);
+int cleat_srv_mig_read(struct cleat_server *srv, struct cleat_srv_msg *msg);
+int cleat_srv_mig_write(struct cleat_server *srv, struct cleat_srv_msg *msg);
 /* A reply of the client's, to a DMA_READ or DMA_WRITE of ours. */
 void cleat_srv_dma_reply(struct cleat_server *srv,
 			 const struct cleat_srv_msg *msg);
@@ -294,6 +303,76 @@ int cleat_srv_msix_access(struct cleat_server_pci *pci, uint32_t index,
 int cleat_srv_msix_check(const struct cleat_server_pci *pci,
 			 struct cleat_error *reterr);
 
+/* What was saved of it; the device is told as if the guest had written. */
+void cleat_srv_pci_restore(struct cleat_server_pci *pci, const uint8_t *data,
+			   const uint8_t *table);
+
+/* ---- migrate.c, mig_region.c, records.c --------------------------- */
+
+#define CLEAT_SRV_MIG_REGION 9
+#define CLEAT_SRV_MIG_HEAD 4096u
+#define CLEAT_SRV_MIG_AREA (2 * CLEAT_SERVER_RECORD)
+
+struct cleat_srv_record {
+	uint32_t type;
+	uint32_t length;
+	uint32_t number;
+	uint32_t crc; /* of what is before, and of the payload */
+};
+
+/* Records one after the other, out of the device or into it. */
+struct cleat_srv_records {
+	struct cleat_srv_record head;
+	uint8_t body[CLEAT_SERVER_RECORD];
+	size_t at;	 /* bytes of this record that are through */
+	size_t length;	 /* of the one that goes out, its head included */
+	uint32_t number; /* of the next one */
+	uint32_t next;	 /* its type */
+	uint32_t version; /* of the state that comes in */
+	int err;	 /* what was wrong, for good */
+};
+
+struct cleat_srv_migration {
+	struct cleat_server_migration ops;
+	char name[32];
+	unsigned state; /* as on the wire of the second generation */
+	struct cleat_srv_records out, in;
+	/* What our own record brought, until the device takes over. */
+	uint8_t *config, *table;
+	bool level;
+	/* The region's data, and the piece of state in it. */
+	int fd;
+	uint8_t *area;
+	uint64_t piece;
+	bool seen;
+};
+
+int cleat_srv_mig_set(struct cleat_server *srv, unsigned state);
+/* A reset, or another client. */
+void cleat_srv_mig_reset(struct cleat_server *srv);
+void cleat_srv_mig_end(struct cleat_server *srv);
+int cleat_srv_mig_feature(struct cleat_server *srv, struct cleat_srv_msg *msg,
+			  uint32_t number, uint32_t way);
+/* The first generation, and nothing of the second. */
+bool cleat_srv_mig_v1(const struct cleat_server *srv);
+
+void cleat_srv_records_begin(struct cleat_srv_records *records);
+/* Up to @room bytes: how many; less than @room: no more for now. */
+int64_t cleat_srv_records_out(struct cleat_server *srv, uint8_t *buf,
+			      size_t room);
+int cleat_srv_records_in(struct cleat_server *srv, const uint8_t *data,
+			 size_t count);
+/* All of them have come: the device takes over. */
+int cleat_srv_records_done(struct cleat_server *srv);
+uint64_t cleat_srv_records_left(struct cleat_server *srv);
+
+int cleat_srv_mig_region_add(struct cleat_server *srv,
+			     struct cleat_error *reterr);
+int cleat_srv_mig_region_read(struct cleat_server *srv, uint64_t offset,
+			      void *buf, size_t count);
+int cleat_srv_mig_region_write(struct cleat_server *srv, uint64_t offset,
+			       const void *buf, size_t count);
+
 /* ---- create.c ----------------------------------------------------- */
 
 struct cleat_server {
@@ -321,6 +400,8 @@ struct cleat_server {
 	struct cleat_srv_irqs irqs[CLEAT_SRV_IRQ_TYPES];
 	struct cleat_srv_dma dma;
 	struct cleat_server_pci *pci;
+	struct cleat_srv_migration *mig;
+	bool paused;
 	struct cleat_server_stats stats;
 };
 

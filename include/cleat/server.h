@@ -714,6 +714,89 @@ CLEAT_API int cleat_server_pci_raise(struct cleat_server_pci *pci,
 CLEAT_API void cleat_server_pci_lower(struct cleat_server_pci *pci);
 
 /* ------------------------------------------------------------------ */
+/* Migration                                                           */
+
+/**
+ * enum cleat_server_phase - what a migration asks of the device
+ * @CLEAT_SERVER_STOPPED: at rest: nothing of its state changes
+ * @CLEAT_SERVER_RUNNING: as usual
+ * @CLEAT_SERVER_SAVING:  at rest, and asked for its state
+ * @CLEAT_SERVER_LOADING: at rest, and given another state
+ * @CLEAT_SERVER_PRE_SAVING: running, and asked for its state
+ *
+ * At rest the library calls neither poll nor the device's watches; what they
+ * have missed is there when it runs again.
+ */
+enum cleat_server_phase {
+	CLEAT_SERVER_STOPPED = 1,
+	CLEAT_SERVER_RUNNING = 2,
+	CLEAT_SERVER_SAVING = 3,
+	CLEAT_SERVER_LOADING = 4,
+	CLEAT_SERVER_PRE_SAVING = 6,
+};
+
+/* cleat_server_migration.flags */
+/* The first generation of the protocol, a region; otherwise the second. */
+#define CLEAT_SERVER_MIGRATE_V1 (1u << 0)
+/* The device can be asked for its state while it runs. */
+#define CLEAT_SERVER_MIGRATE_PRE_COPY (1u << 1)
+
+/* One record of a device's state, in bytes. */
+#define CLEAT_SERVER_RECORD 65536u
+
+/**
+ * struct cleat_server_migration - how the device's state is had
+ * @size:    sizeof(struct cleat_server_migration)
+ * @flags:   CLEAT_SERVER_MIGRATE_*
+ * @name:    what its state is called, at most 31 bytes: another's is refused
+ * @version: of its state: a higher one is refused
+ * @change:  go from one phase to another; 0, or -errno: it stays in @old. When
+ *           a state has been loaded, @loaded comes before. May be NULL
+ * @save:    put the next record into @buf, at most @room (CLEAT_SERVER_RECORD)
+ *           bytes: its length; 0: nothing for now, or, in SAVING, nothing more;
+ *           -errno. It begins anew with each PRE_SAVING, and with SAVING when
+ *           that follows on another phase
+ * @load:    take the next record, which is one of @save's, unharmed
+ * @loaded:  the last one has come: check the whole, and only then be it
+ * @left:    an estimate of the bytes @save still has; may be NULL
+ *
+ * The library wraps the records, so that what is damaged, cut off, or another
+ * device's never reaches @load or @loaded, and carries configuration space and
+ * INTx's level by itself; both are there before @loaded. After a refusal the
+ * device stays in LOADING until a reset.
+ */
+struct cleat_server_migration {
+	uint32_t size;
+	uint32_t flags;
+	const char *name;
+	uint32_t version;
+	int (*change)(void *opaque, enum cleat_server_phase old,
+		      enum cleat_server_phase now);
+	int (*save)(void *opaque, void *buf, size_t room);
+	int (*load)(void *opaque, uint32_t version, const void *buf,
+		    size_t count);
+	int (*loaded)(void *opaque);
+	uint64_t (*left)(void *opaque);
+};
+
+/**
+ * cleat_server_add_migration() - let the device migrate
+ * @srv:       a server without a client yet; @opaque is that of its ops
+ * @migration: copied; @save, @load and @loaded are needed
+ * @reterr:    written on failure, may be NULL
+ *
+ * With CLEAT_SERVER_MIGRATE_V1 this adds region 9.
+ *
+ * Context: before there is a client. Does not sleep.
+ * Return: 0, -EINVAL, -EEXIST, -EBUSY with a client, -ENOMEM, or what
+ * cleat_server_add_region() returns.
+ */
+CLEAT_API int
+cleat_server_add_migration(struct cleat_server *srv,
+			   const struct cleat_server_migration *migration,
+			   struct cleat_error *reterr);
+
+/* ------------------------------------------------------------------ */
 /* Statistics                                                          */
 
 #define CLEAT_SERVER_COMMANDS 32
