@@ -151,7 +151,9 @@ static int make_server(struct probe *probe, struct cleat_error *reterr)
 
 	if (!err)
 		err = add_regions(probe, reterr);
-	return err ? err : add_config_space(probe, reterr);
+	if (!err)
+		err = add_config_space(probe, reterr);
+	return err ? err : cleat_probe_add_migration(probe, reterr);
 }
 
 static int make_descriptors(struct probe *probe)
@@ -202,7 +204,7 @@ int cleat_probe_create(struct probe *probe, const struct probe_options *options,
 	memset(probe, 0, sizeof(*probe));
 	probe->options = *options;
 	probe->pages_fd = probe->shadow_fd = probe->shadow_kick = -1;
-	probe->work = probe->timer = -1;
+	probe->work = probe->timer = probe->tick = -1;
 	for (unsigned i = 0; i < PROBE_DOORBELLS; i++)
 		probe->kicks[i] = -1;
 	err = build(probe, reterr);
@@ -235,6 +237,7 @@ void cleat_probe_destroy(struct probe *probe)
 	close_fd(probe->shadow_kick);
 	close_fd(probe->work);
 	close_fd(probe->timer);
+	cleat_probe_end_migration(probe);
 	unmap(probe->pages, PROBE_PAGES_LENGTH);
 	unmap(probe->shadow, PAGE);
 	close_fd(probe->pages_fd);

@@ -67,7 +67,7 @@ void cleat_probe_echo(struct probe *probe, unsigned n)
 		cleat_probe_raise(probe, (probe->regs.echo & VECTOR_BITS) + n);
 }
 
-static void arm_timer(struct probe *probe)
+void cleat_probe_arm_timer(struct probe *probe)
 {
 	uint32_t us = probe->regs.irq_delay_us;
 	struct itimerspec when = {
@@ -91,7 +91,7 @@ void cleat_probe_on_timer(void *opaque, int fd, uint32_t events)
 	probe->regs.irq_left--;
 	cleat_probe_raise(probe, probe->regs.irq_raise);
 	if (probe->regs.irq_left)
-		arm_timer(probe);
+		cleat_probe_arm_timer(probe);
 }
 
 /* A single one without delay is on its way before the write is answered. */
@@ -106,5 +106,5 @@ void cleat_probe_start_irqs(struct probe *probe, uint32_t command)
 	}
 	regs->irq_left = regs->irq_count;
 	if (regs->irq_left)
-		arm_timer(probe);
+		cleat_probe_arm_timer(probe);
 }

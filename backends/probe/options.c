@@ -41,6 +41,8 @@ static const char help_text[] =
 	"  --once              end when the first client has gone\n"
 	"  --fault=WHAT        hang-read, hang-write, slow=MS, error=ERRNO,\n"
 	"                      die-after=N, drop-after=N (accesses)\n"
+	"  --migration=HOW     v2 (default), v1 (the region), none\n"
+	"  --state-size=MIB    state that keeps changing, to 1024, default 0\n"
 	"  --stats=FILE        write counters here, as JSON, at the end\n"
 	"  --help, --version\n"
 	"\n"
@@ -64,6 +66,8 @@ enum {
 	OPT_SLEEP,
 	OPT_ONCE,
 	OPT_FAULT,
+	OPT_MIGRATION,
+	OPT_STATE_SIZE,
 	OPT_STATS,
 	OPT_HELP,
 	OPT_VERSION,
@@ -93,6 +97,8 @@ static const struct option long_options[] = {
 	{ "sleep-us", required_argument, NULL, OPT_SLEEP },
 	{ "once", no_argument, NULL, OPT_ONCE },
 	{ "fault", required_argument, NULL, OPT_FAULT },
+	{ "migration", required_argument, NULL, OPT_MIGRATION },
+	{ "state-size", required_argument, NULL, OPT_STATE_SIZE },
 	{ "stats", required_argument, NULL, OPT_STATS },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -165,6 +171,10 @@ static uint32_t *number_place(struct probe_options *options, int option,
 		return &options->server.max_dma_maps;
 	case OPT_SPIN:
 		return &options->server.spin_us;
+	case OPT_STATE_SIZE:
+		*least = 0;
+		*most = 1024;
+		return &options->state_mib;
 	case OPT_BUSY:
 		return &options->server.poll_busy_us;
 	}
@@ -220,6 +230,19 @@ static int take_fault(struct probe_options *options, const char *text)
 	return -1;
 }
 
+static int take_migration(struct probe_options *options, const char *text)
+{
+	if (!strcmp(text, "v2"))
+		options->migration = PROBE_MIGRATION_V2;
+	else if (!strcmp(text, "v1"))
+		options->migration = PROBE_MIGRATION_V1;
+	else if (!strcmp(text, "none"))
+		options->migration = PROBE_MIGRATION_NONE;
+	else
+		return bad("migration", text, "not one of v1, v2, none");
+	return -1;
+}
+
 static int show(const char *text)
 {
 	fputs(text, stdout);
@@ -268,6 +291,8 @@ static int take(struct probe_options *options, int option, const char *name,
 		return leave_out(options, name);
 	case OPT_FAULT:
 		return take_fault(options, text);
+	case OPT_MIGRATION:
+		return take_migration(options, text);
 	case OPT_FD:
 	case OPT_VECTORS:
 	case OPT_MSI:
@@ -277,6 +302,7 @@ static int take(struct probe_options *options, int option, const char *name,
 	case OPT_SPIN:
 	case OPT_BUSY:
 	case OPT_SLEEP:
+	case OPT_STATE_SIZE:
 		return take_number(options, option, name, text);
 	}
 	return take_flag(options, option);

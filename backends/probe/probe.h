@@ -10,6 +10,7 @@
  *	irq.c		trains of interrupts, echoes
  *	dma.c		the DMA engine
  *	fault.c		going wrong on purpose
+ *	migrate.c	moving to another process
  *	stats.c		the counters as JSON
  */
 #ifndef BACKENDS_PROBE_PROBE_H
@@ -30,6 +31,12 @@ struct probe_faults {
 	uint64_t die_after, drop_after; /* accesses; 0: never */
 };
 
+enum probe_migration {
+	PROBE_MIGRATION_V2,
+	PROBE_MIGRATION_V1,
+	PROBE_MIGRATION_NONE,
+};
+
 struct probe_options {
 	const char *socket_path;
 	int fd;
@@ -37,6 +44,8 @@ struct probe_options {
 	uint32_t features; /* PROBE_HAS_* */
 	unsigned msix_vectors, msi_vectors;
 	bool bar_32;
+	enum probe_migration migration;
+	uint32_t state_mib;
 	struct probe_faults faults;
 	struct cleat_server_config server;
 };
@@ -77,6 +86,16 @@ struct probe {
 	int shadow_kick;
 	int work, timer; /* for the DMA engine and for trains */
 	uint32_t mapped_seen;
+
+	/* Migration: the state that keeps changing, and how much of it a
+	 * client has not seen yet. */
+	enum cleat_server_phase phase;
+	uint8_t *state, *state_dirty;
+	uint64_t random;
+	int tick;
+	uint32_t saved_parts;
+	struct probe_incoming *incoming;
+
 	uint8_t buffer[64 * 1024];
 };
 
@@ -112,6 +131,7 @@ void cleat_probe_start_irqs(struct probe *probe, uint32_t command);
 void cleat_probe_lower(struct probe *probe);
 /* Doorbell @n of those that echo was rung. */
 void cleat_probe_echo(struct probe *probe, unsigned n);
+void cleat_probe_arm_timer(struct probe *probe);
 void cleat_probe_on_timer(void *opaque, int fd, uint32_t events);
 
 void cleat_probe_start_dma(struct probe *probe, uint32_t command);
@@ -121,6 +141,10 @@ void cleat_probe_on_work(void *opaque, int fd, uint32_t events);
 int cleat_probe_fault(struct probe *probe, bool write);
 void cleat_probe_fault_now(struct probe *probe, uint32_t what);
 void cleat_probe_sleep_us(struct probe *probe, uint32_t us);
+
+int cleat_probe_add_migration(struct probe *probe, struct cleat_error *reterr);
+void cleat_probe_end_migration(struct probe *probe);
+uint32_t cleat_probe_state_sum(const struct probe *probe);
 
 int cleat_probe_write_stats(const struct probe *probe, int fd);
 

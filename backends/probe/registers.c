@@ -103,6 +103,9 @@ uint64_t cleat_probe_register(const struct probe *probe, uint32_t offset)
 		return two(regs->slow_us, 0);
 	case PROBE_POLL:
 		return two(regs->poll, regs->stamp);
+	case PROBE_STATE_SUM:
+		return two(cleat_probe_state_sum(probe),
+			   probe->options.state_mib);
 	}
 	return dma_register(regs, offset);
 }
