@@ -124,11 +124,31 @@ static int fill_slot(struct cleat_device *dev, struct cleat_slot *slot,
 	return err;
 }
 
+/* The call whose reply it was says so, not only that the connection is lost. */
+static void refuse_call(struct cleat_device *dev,
+			const struct cleat_header *header)
+{
+	_Atomic uint32_t *word = NULL;
+	struct cleat_slot *slot;
+
+	pthread_mutex_lock(&dev->lock);
+	slot = cleat_slot_of(dev, header->id);
+	if (slot && slot->state == CLEAT_SLOT_FLYING &&
+	    slot->command == header->command) {
+		slot->result = -EPROTO;
+		word = finish_slot(dev, slot);
+	}
+	pthread_mutex_unlock(&dev->lock);
+	cleat_wake_up(word);
+}
+
 void cleat_refuse_reply(struct cleat_device *dev,
 			const struct cleat_header *header, int err)
 {
 	const char *name = cleat_command_name(header->command);
 
+	if (err != -ENOENT)
+		refuse_call(dev, header);
 	if (!name)
 		name = "no known command";
 	if (err == -ENOENT)
