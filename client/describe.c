@@ -16,6 +16,9 @@
  * servers need not be asked twice. */
 #define FIRST_ROOM 1024
 
+/* Regions asked about before the first answer is waited for. */
+#define ASK_AT_ONCE 64
+
 /* One question about a region, and the answer. */
 struct region_ask {
 	struct cleat_call call;
@@ -215,26 +218,39 @@ static int finish_region(struct cleat_device *dev, struct region_ask *ask,
 	return 0;
 }
 
-static int get_regions(struct cleat_device *dev, struct cleat_error *reterr)
+/* Regions [@first, @end), all at once: no more than there are slots for. */
+static int ask_regions(struct cleat_device *dev, struct region_ask *asks,
+		       uint32_t first, uint32_t end, struct cleat_error *reterr)
 {
-	uint32_t num = dev->info.num_regions, started;
-	struct region_ask *asks = calloc(num + 1, sizeof(*asks));
+	uint32_t started;
 	int err = 0;
 
-	dev->regions = calloc(num + 1, sizeof(*dev->regions));
-	if (!asks || !dev->regions) {
-		free(asks);
-		return no_memory(reterr);
-	}
-	for (started = 0; started < num && !err; started++) {
-		prepare_region(&asks[started], started, asks[started].reply,
-			       FIRST_ROOM);
-		err = cleat_call_start(dev, &asks[started].call);
+	for (started = 0; first + started < end && !err; started++) {
+		struct region_ask *ask = &asks[started];
+
+		prepare_region(ask, first + started, ask->reply, FIRST_ROOM);
+		err = cleat_call_start(dev, &ask->call);
 		if (err)
 			err = explain(dev, err, reterr);
 	}
 	for (uint32_t i = 0; i < started; i++)
 		err = finish_region(dev, &asks[i], err, reterr);
+	return err;
+}
+
+static int get_regions(struct cleat_device *dev, struct cleat_error *reterr)
+{
+	uint32_t num = dev->info.num_regions, end;
+	struct region_ask *asks = calloc(ASK_AT_ONCE, sizeof(*asks));
+	int err = 0;
+
+	dev->regions = calloc(num + 1, sizeof(*dev->regions));
+	if (!asks || !dev->regions)
+		err = no_memory(reterr);
+	for (uint32_t first = 0; first < num && !err; first = end) {
+		end = num - first > ASK_AT_ONCE ? first + ASK_AT_ONCE : num;
+		err = ask_regions(dev, asks, first, end, reterr);
+	}
 	free(asks);
 	return err;
 }
