@@ -23,6 +23,7 @@ static const char why_file_system[] =
 	"its file is not on tmpfs or hugetlbfs";
 static const char why_too_small[] = "its file is smaller than that";
 static const char why_shrinks[] = "its file can shrink (no F_SEAL_SHRINK)";
+static const char why_huge[] = "its file is of huge pages, which can run out";
 static const char why_no_map[] = "its file cannot be mapped";
 static const char why_too_many[] = "too many mappings in one region";
 
@@ -78,18 +79,21 @@ static void judge_file(struct cleat_file_map *map, uint64_t offset,
 		       uint64_t length, bool write)
 {
 	uint64_t grain = grain_of(map->fd), end = offset + length;
+	bool huge = grain > (uint64_t)sysconf(_SC_PAGESIZE);
 	int seals = fcntl(map->fd, F_GET_SEALS);
+	bool sealed = seals >= 0 && seals & F_SEAL_SHRINK;
 
-	map->safe = seals >= 0 && seals & F_SEAL_SHRINK;
+	/* The seal allows holes, and the pool may be empty when one is hit. */
+	map->safe = sealed && !huge;
 	if (!map->safe)
-		map->why = why_shrinks;
+		map->why = sealed ? why_huge : why_shrinks;
 	/* Looked at after the seals: once sealed, the size holds. */
 	if (!grain)
 		map->why = why_file_system;
 	else if (end < offset || end > INT64_MAX - grain ||
 		 !is_large_enough(map->fd, end))
 		map->why = why_too_small;
-	if (map->why && map->why != why_shrinks)
+	if (map->why && map->why != why_shrinks && map->why != why_huge)
 		return;
 	map->start = offset / grain * grain;
 	map->length = (end - map->start + grain - 1) / grain * grain;

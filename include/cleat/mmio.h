@@ -72,7 +72,8 @@ struct cleat_kick {
  * @other_way: with write_way IOEVENTFD: how a store that matches no kick does
  * @installed: where a way needs the VM (a slot, an ioeventfd): it is in place.
  *             While it is not, the same is done by the vCPU thread, or by
- *             message if the pages behind MAP can go away (no F_SEAL_SHRINK).
+ *             message if the pages behind MAP can go away (no F_SEAL_SHRINK, or
+ *             huge pages).
  * @fd:        file behind MAP and SHADOW; borrowed, -1 otherwise
  * @fd_offset: where in the file
  * @kicks:     with IOEVENTFD and SHADOW; borrowed
