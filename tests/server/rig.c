@@ -142,6 +142,11 @@ void rig_run(struct rig *rig)
 	peer_pair(ends);
 	ATF_REQUIRE_EQ(0, cleat_server_adopt(rig->srv, ends[0], NULL));
 	rig->fd = ends[1];
+	rig_serve(rig);
+}
+
+void rig_serve(struct rig *rig)
+{
 	script_start(&rig->script, run_server, rig);
 	rig->running = true;
 }

@@ -47,6 +47,8 @@ struct rig {
 void rig_create(struct rig *rig, const struct cleat_server_config *config);
 /* Adopts one end of a socketpair and runs it. */
 void rig_run(struct rig *rig);
+/* Runs what was adopted already. */
+void rig_serve(struct rig *rig);
 /* All of the above, and a VERSION. */
 void rig_start(struct rig *rig);
 /* Stops and destroys; checks that the loop ended well. */
