@@ -281,8 +281,9 @@ struct cleat_inbound {
 typedef int cleat_inbound_handler(void *opaque, struct cleat_inbound *in);
 
 /*
- * Who serves a command. @handler NULL: nobody, the server gets -EINVAL. When it
- * returns, the handler before it is not running.
+ * Who serves a command. @handler NULL: nobody, the server gets -EINVAL (on the
+ * main socket, with no command served at all, only when we next use it). When
+ * it returns, the handler before it is not running.
  */
 void cleat_device_serve(struct cleat_device *dev, uint16_t command,
 			cleat_inbound_handler *handler, void *opaque);
