@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -380,6 +381,39 @@ CLEAT_TC(hostile__twins)
 	ATF_CHECK(out_has("relay", "note the twin socket is no stream"));
 }
 
+/*
+ * More descriptors than the relay may have: that connection ends, and the next
+ * one is served when there is room again.
+ */
+CLEAT_TC(hostile__out_of_descriptors)
+{
+	struct rlimit few = { 24, 4096 }, many = { 4096, 4096 };
+	int fds[PEER_FDS_MAX];
+	struct ends ends;
+	int waiting;
+
+	start(&ends, NULL, NULL);
+	fds[0] = eventfd(0, EFD_CLOEXEC);
+	for (unsigned i = 1; i < PEER_FDS_MAX; i++)
+		fds[i] = fds[0];
+	ATF_REQUIRE_EQ(0, prlimit(ends.relay.pid, RLIMIT_NOFILE, &few, NULL));
+	ATF_REQUIRE_EQ(0, peer_command(ends.client, 1, 8, NULL, 0, fds,
+				       PEER_FDS_MAX));
+	ATF_CHECK_EQ(0, peer_expect_close(ends.server));
+	REQUIRE_SOON(out_has("relay", "close Too many open files"));
+	few.rlim_cur = 3;
+	ATF_REQUIRE_EQ(0, prlimit(ends.relay.pid, RLIMIT_NOFILE, &few, NULL));
+	waiting = peer_connect("r.sock");
+	ATF_CHECK(!wait_fd(ends.listener, POLLIN, 200));
+	ATF_REQUIRE_EQ(0, prlimit(ends.relay.pid, RLIMIT_NOFILE, &many, NULL));
+	part(&ends);
+	ends.client = waiting;
+	ends.server = peer_accept(ends.listener);
+	ATF_REQUIRE(ends.server >= 0);
+	close(fds[0]);
+	stop(&ends);
+}
+
 /* --- Ends ----------------------------------------------------------------- */
 
 /* Each side's end is the other's, and what was said before it arrives. */
@@ -533,6 +567,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, hostile__payloads);
 	ATF_TP_ADD_TC(tp, hostile__text);
 	ATF_TP_ADD_TC(tp, hostile__twins);
+	ATF_TP_ADD_TC(tp, hostile__out_of_descriptors);
 	ATF_TP_ADD_TC(tp, end__halves);
 	ATF_TP_ADD_TC(tp, end__server_stays);
 	ATF_TP_ADD_TC(tp, clients__many);

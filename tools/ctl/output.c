@@ -58,7 +58,10 @@ void cleat_ctl_output_line(void *opaque, const char *line, size_t size)
 {
 	struct ctl_output *output = opaque;
 
-	if (!put_dropped(output) || !put(output, line, size))
+	/* One gap rather than many small ones. */
+	if (output->dropped && output->used > ROOM / 2)
+		output->dropped++;
+	else if (!put_dropped(output) || !put(output, line, size))
 		output->dropped++;
 }
 
@@ -87,6 +90,9 @@ void cleat_ctl_output_flush(struct ctl_output *output)
 	}
 	memmove(output->buf, output->buf + done, output->used - done);
 	output->used -= done;
+	/* It may be the last that there is to say. */
+	if (output->used <= ROOM / 2)
+		put_dropped(output);
 }
 
 void cleat_ctl_output_end(struct ctl_output *output)

@@ -11,7 +11,7 @@
 
 #include "tools/ctl/relay.h"
 
-/* How often a server that had no room for a client is asked again. */
+/* How often what could not be done for want of room is tried again. */
 #define RETRY_MS 50
 #define MAX_POLLS (3 + 4 * CTL_MAX_SESSIONS)
 
@@ -96,6 +96,13 @@ static void take_client(struct ctl_relay *relay)
 	fd = accept4(relay->listener, NULL, NULL, SOCK_CLOEXEC);
 	if (fd >= 0)
 		cleat_ctl_session_begin(relay, session, fd);
+	/* Out of descriptors: poll() would tell of this client for ever. */
+	relay->pause = fd < 0;
+}
+
+static bool takes_clients(struct ctl_relay *relay)
+{
+	return !relay->pause && free_session(relay);
 }
 
 /* Of the sockets as they were when they were waited for. */
@@ -122,20 +129,22 @@ static void run_once(struct ctl_relay *relay)
 {
 	struct pollfd polls[MAX_POLLS] = {
 		{ .fd = relay->signal_fd, .events = POLLIN },
-		{ .fd = free_session(relay) ? relay->listener : -1,
+		{ .fd = takes_clients(relay) ? relay->listener : -1,
 		  .events = POLLIN },
 		{ .fd = relay->output.used ? STDOUT_FILENO : -1,
 		  .events = POLLOUT },
 	};
 	unsigned nums[CTL_MAX_SESSIONS] = { 0 }, num = 3;
+	bool tick = is_connecting(relay) || relay->pause;
 
+	relay->pause = false;
 	for (unsigned i = 0; i < CTL_MAX_SESSIONS; i++) {
 		if (relay->sessions[i].number)
 			nums[i] = cleat_ctl_session_polls(&relay->sessions[i],
 							  polls + num);
 		num += nums[i];
 	}
-	if (poll(polls, num, is_connecting(relay) ? RETRY_MS : -1) < 0)
+	if (poll(polls, num, tick ? RETRY_MS : -1) < 0)
 		return;
 	run_sessions(relay, polls + 3, nums);
 	if (polls[1].revents)

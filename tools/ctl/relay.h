@@ -185,6 +185,7 @@ struct ctl_relay {
 	int save_error;
 	uint64_t start_ns;
 	uint16_t clients;
+	bool pause; /* take no client until the next tick */
 	bool ended;
 	int status;
 	struct ctl_output output;
