@@ -214,6 +214,12 @@ static int wait_on_main(struct cleat_server *srv, struct iovec *iov,
 		return err;
 	srv->nested = true;
 	cleat_srv_conn_send(srv, iov, n_iov, NULL, 0);
+	/*
+	 * What came right behind the reply to the DMA before this one is in the
+	 * buffer, and no event will tell of it. The client may be unable to
+	 * answer before it is served.
+	 */
+	cleat_srv_conn_resume(srv);
 	while (!srv->conn.wait.done && !err)
 		err = wait_main(srv, deadline);
 	srv->nested = false;

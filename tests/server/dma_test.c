@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/mman.h>
 
@@ -282,6 +283,65 @@ CLEAT_TC(message__access_in_between)
 	peer_message_end(&request);
 	finish(&rig);
 	ATF_REQUIRE_EQ(-EFAULT, rig.action_result);
+	rig_end(&rig);
+}
+
+static void copy_action(struct rig *rig)
+{
+	rig->action_result = cleat_server_dma_read(rig->srv, at_iova,
+						   rig->scratch, at_count);
+	if (!rig->action_result)
+		rig->action_result = cleat_server_dma_write(
+			rig->srv, at_iova, rig->scratch, at_count);
+}
+
+/* The reply to a DMA and a command, in one piece. */
+static void reply_and_read(struct rig *rig, struct peer_message *request)
+{
+	struct {
+		struct cleat_header header;
+		struct cleat_wire_dma dma;
+		uint8_t data[64];
+		struct cleat_header next;
+		struct cleat_wire_access access;
+	} both = {
+		.header = { .id = request->header.id,
+			    .command = VFIO_USER_DMA_READ,
+			    .size = 16 + 16 + 64,
+			    .flags = PEER_REPLY },
+		.dma = { BASE, 64 },
+		.next = { .id = 77,
+			  .command = VFIO_USER_REGION_READ,
+			  .size = 16 + 16 },
+		.access = { .offset = 0x20, .count = 4 },
+	};
+
+	ATF_REQUIRE_EQ(0, peer_send_raw(rig->fd, &both, sizeof(both), NULL, 0));
+	peer_message_end(request);
+}
+
+/* A command that came in with the reply to one DMA is served before the reply
+ * to the next one, for which it may have to be. */
+CLEAT_TC(message__command_behind_a_reply)
+{
+	struct peer_message request, reply;
+	struct rig rig;
+
+	rig_start(&rig);
+	ATF_REQUIRE_EQ(0, rig_map(&rig, BASE, RAM, RW, -1, 0));
+	start_action(&rig, copy_action, BASE, 64);
+	ATF_REQUIRE_EQ(0, peer_expect(rig.fd, VFIO_USER_DMA_READ, &request));
+	reply_and_read(&rig, &request);
+	ATF_REQUIRE_EQ(0, peer_expect(rig.fd, VFIO_USER_DMA_WRITE, &request));
+	ATF_REQUIRE(wait_fd(rig.fd, POLLIN, 1000));
+	ATF_REQUIRE_EQ(0, peer_expect(rig.fd, VFIO_USER_REGION_READ, &reply));
+	ATF_REQUIRE_EQ(77, reply.header.id);
+	peer_message_end(&reply);
+	ATF_REQUIRE_EQ(0, peer_reply(rig.fd, &request, request.body,
+				     sizeof(struct cleat_wire_dma), NULL, 0));
+	peer_message_end(&request);
+	finish(&rig);
+	ATF_REQUIRE_EQ(0, rig.action_result);
 	rig_end(&rig);
 }
 
@@ -649,6 +709,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, unmap__exactly);
 	ATF_TP_ADD_TC(tp, message__on_the_main_socket);
 	ATF_TP_ADD_TC(tp, message__access_in_between);
+	ATF_TP_ADD_TC(tp, message__command_behind_a_reply);
 	ATF_TP_ADD_TC(tp, message__from_inside_an_access);
 	ATF_TP_ADD_TC(tp, message__unmap_and_reset_wait);
 	ATF_TP_ADD_TC(tp, message__late_reply);
