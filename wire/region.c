@@ -63,38 +63,35 @@ static int make_areas(const struct reply *r, uint32_t count)
 }
 
 /*
- * One descriptor serves all areas, or each has its own: both are in use. An
- * area of no bytes is left out.
+ * One area of either sparse capability. In the plain one, one descriptor serves
+ * all areas, or each has its own: both are in use.
  */
-static int parse_sparse(const struct reply *r, uint64_t at)
+static bool fetch_area(const struct reply *r, uint64_t at, bool own_fds,
+		       uint32_t i, uint32_t count, struct cleat_wire_area *ret)
 {
-	struct cleat_wire_region *region = r->region;
-	uint32_t count;
-	int err;
+	struct sparse_fds_area own;
+	struct sparse_area area;
 
-	if (!fetch(r, at + 8, &count, sizeof(count)))
-		return refuse(r, "the sparse capability is cut off");
-	err = make_areas(r, count);
-	if (err)
-		return err;
-	for (uint32_t i = 0; i < count; i++) {
-		struct sparse_area area;
-
-		if (!fetch(r, at + 16 + i * sizeof(area), &area, sizeof(area)))
-			return refuse(r, "the sparse capability is cut off");
-		if (!area.size)
-			continue;
-		region->areas[region->num_areas++] = (struct cleat_wire_area){
-			.offset = area.offset,
-			.length = area.size,
-			.fd_offset = region->fd_offset + area.offset,
-			.fd_index = r->num_fds == count ? i : 0,
-		};
+	if (own_fds) {
+		if (!fetch(r, at + i * sizeof(own), &own, sizeof(own)))
+			return false;
+		*ret = (struct cleat_wire_area){ own.offset, own.size,
+						 own.fd_offset, own.fd_index };
+		return true;
 	}
-	return 0;
+	if (!fetch(r, at + i * sizeof(area), &area, sizeof(area)))
+		return false;
+	*ret = (struct cleat_wire_area){
+		.offset = area.offset,
+		.length = area.size,
+		.fd_offset = r->region->fd_offset + area.offset,
+		.fd_index = r->num_fds == count ? i : 0,
+	};
+	return true;
 }
 
-static int parse_sparse_fds(const struct reply *r, uint64_t at)
+/* An area of no bytes is left out. */
+static int parse_sparse(const struct reply *r, uint64_t at, bool own_fds)
 {
 	struct cleat_wire_region *region = r->region;
 	uint32_t count;
@@ -106,18 +103,12 @@ static int parse_sparse_fds(const struct reply *r, uint64_t at)
 	if (err)
 		return err;
 	for (uint32_t i = 0; i < count; i++) {
-		struct sparse_fds_area area;
+		struct cleat_wire_area area;
 
-		if (!fetch(r, at + 16 + i * sizeof(area), &area, sizeof(area)))
+		if (!fetch_area(r, at + 16, own_fds, i, count, &area))
 			return refuse(r, "the sparse capability is cut off");
-		if (!area.size)
-			continue;
-		region->areas[region->num_areas++] = (struct cleat_wire_area){
-			.offset = area.offset,
-			.length = area.size,
-			.fd_offset = area.fd_offset,
-			.fd_index = area.fd_index,
-		};
+		if (area.length)
+			region->areas[region->num_areas++] = area;
 	}
 	return 0;
 }
@@ -128,9 +119,9 @@ static int parse_capability(const struct reply *r, uint64_t at, unsigned id)
 
 	switch (id) {
 	case VFIO_REGION_INFO_CAP_SPARSE_MMAP:
-		return parse_sparse(r, at);
+		return parse_sparse(r, at, false);
 	case CAP_SPARSE_MMAP_FDS:
-		return parse_sparse_fds(r, at);
+		return parse_sparse(r, at, true);
 	case VFIO_REGION_INFO_CAP_TYPE:
 		if (!fetch(r, at + 8, type, sizeof(type)))
 			return refuse(r, "the type capability is cut off");
