@@ -31,6 +31,16 @@ struct cell {
 	double ns[MAX_THREADS][2]; /* by threads - 1, without and with updates */
 };
 
+/* A ratio, and what it is to be: at most @limit, or at least. */
+struct target {
+	const char *what;
+	double value;
+	double limit;
+	bool is_most;
+};
+
+enum { NR_TARGETS = 3 };
+
 struct run {
 	const struct bench_dispatch *way;
 	const uint64_t *addresses;
@@ -129,6 +139,7 @@ struct options {
 	unsigned rounds;
 	bool json;
 	bool cpu;
+	bool check;
 };
 
 /* ns per store, or a negative errno. */
@@ -220,10 +231,51 @@ static void print_table(struct cell cells[NR_WAYS][NR_SIZES])
 			       speedup(cell));
 		}
 	}
-	printf("rcu: 10,000 regions cost %.2f times 1; with %u updates a "
-	       "second %.2f of the stores\n",
-	       cells[2][2].ns[0][0] / cells[2][0].ns[0][0], UPDATES_PER_SECOND,
-	       cells[2][2].ns[0][0] / cells[2][2].ns[0][1]);
+}
+
+/* What is promised of the library's way, at the size where it is hardest. */
+static void find_targets(struct cell cells[NR_WAYS][NR_SIZES],
+			 struct target targets[NR_TARGETS])
+{
+	const struct cell *one = &cells[NR_WAYS - 1][0];
+	const struct cell *most = &cells[NR_WAYS - 1][NR_SIZES - 1];
+
+	targets[0] = (struct target){
+		"10,000 regions cost so many times 1, at most",
+		most->ns[0][0] / one->ns[0][0], 3, true
+	};
+	targets[1] = (struct target){
+		"two threads do so many times one's stores, at least",
+		speedup(most), 1.8, false
+	};
+	targets[2] = (struct target){
+		"with 1000 updates a second that share of them, at least",
+		most->ns[0][0] / most->ns[0][1], 0.9, false
+	};
+}
+
+static bool is_reached(const struct target *target)
+{
+	return target->is_most ? target->value <= target->limit :
+				 target->value >= target->limit;
+}
+
+/* 1 if one is missed. */
+static int check_targets(struct cell cells[NR_WAYS][NR_SIZES], bool quiet)
+{
+	struct target targets[NR_TARGETS];
+	int status = 0;
+
+	find_targets(cells, targets);
+	for (unsigned i = 0; i < NR_TARGETS; i++) {
+		if (!quiet)
+			printf("rcu: %s %.2f: %.2f (%s)\n", targets[i].what,
+			       targets[i].limit, targets[i].value,
+			       is_reached(&targets[i]) ? "yes" : "NO");
+		if (!is_reached(&targets[i]))
+			status = 1;
+	}
+	return status;
 }
 
 static void put_key(yajl_gen gen, const char *key)
@@ -274,6 +326,7 @@ static int print_json(struct cell cells[NR_WAYS][NR_SIZES])
 
 static const char help[] =
 	"usage: cleat-bench-dispatch [--ms N] [--rounds N] [--cpu] [--json]\n"
+	"                            [--check]\n"
 	"\n"
 	"What a trapped store to a mapped page costs the vCPU's thread, whole:\n"
 	"lookup, reference, store, release; under a mutex, a rwlock, and as\n"
@@ -286,6 +339,7 @@ static const char help[] =
 	"              things to do; it leaves out how long a lock made a\n"
 	"              thread sleep\n"
 	"  --json      instead of the table\n"
+	"  --check     exit with 1 if the library misses what is promised\n"
 	"  --help, --version\n"
 	"Exit status: 0, 1 failed, 2 usage.\n";
 
@@ -323,6 +377,9 @@ static int take_option(int option, struct options *options)
 	case 'j':
 		options->json = true;
 		break;
+	case 'k':
+		options->check = true;
+		break;
 	case 'h':
 		fputs(help, stdout);
 		return 0;
@@ -342,6 +399,7 @@ static int parse(int argc, char **argv, struct options *options)
 		{ "rounds", required_argument, NULL, 'r' },
 		{ "cpu", no_argument, NULL, 'c' },
 		{ "json", no_argument, NULL, 'j' },
+		{ "check", no_argument, NULL, 'k' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
@@ -380,5 +438,7 @@ int main(int argc, char **argv)
 	if (err)
 		fprintf(stderr, "cleat-bench-dispatch: cannot measure: %s\n",
 			strerror(-err));
+	if (!err && check_targets(cells, options.json) && options.check)
+		return 1;
 	return err ? 1 : 0;
 }
