@@ -198,7 +198,10 @@ CLEAT_TC(features__probe)
 	json = parse_json(run.out);
 	ATF_CHECK_EQ(11, json_length(json, "features"));
 	ATF_CHECK(YAJL_IS_TRUE(json_at(json, "features.6.get")));
-	ATF_CHECK(YAJL_IS_FALSE(json_at(json, "features.1.get")));
+	ATF_CHECK(YAJL_IS_FALSE(json_at(json, "features.3.get")));
+	ATF_CHECK(json_has(json, "features.1.flags", "stop-copy"));
+	ATF_CHECK_STREQ("running", json_text(json, "features.2.state"));
+	ATF_CHECK(json_number(json, "features.9.size") > 0);
 	ATF_CHECK(YAJL_IS_NULL(json_at(json, "migration_region")));
 	yajl_tree_free(json);
 	stop_server(&probe);

@@ -71,7 +71,9 @@ static void put_value(struct ctl_out *out, unsigned feature, uint64_t value)
 	else if (feature == MIG_STATE && value < CTL_NUM(states))
 		cleat_out_string(out, "state", states[value]);
 	else
-		cleat_out_number(out, "value", value);
+		cleat_out_number(out, feature == MIG_DATA_SIZE ? "size" :
+								  "value",
+				 value);
 }
 
 static void put_head(struct ctl_out *out, unsigned feature, bool get, bool set)
