@@ -39,6 +39,8 @@ static void read_guest(struct rig *rig)
 {
 	rig->action_result = cleat_server_dma_read(rig->srv, 0x1000,
 						   rig->scratch, 8);
+	/* This one reads on, before anybody has looked at what came behind. */
+	cleat_server_dma_read(rig->srv, 0x1000, rig->scratch, 8);
 }
 
 /* Behind the reply that the server waits for comes half a command of 4 GiB. */
@@ -66,6 +68,8 @@ CLEAT_TC(size__behind_a_reply)
 	peer_message_end(&ask);
 	ATF_REQUIRE_EQ(0, peer_send_raw(rig.fd, &reply, sizeof(reply), NULL,
 					0));
+	ATF_REQUIRE_EQ(0, peer_expect(rig.fd, VFIO_USER_DMA_READ, &ask));
+	peer_message_end(&ask);
 	rig_expect_end(&rig);
 	ATF_CHECK_EQ(0, rig.action_result);
 	ATF_CHECK_MSG(largest_allocation() < 1u << 20, "%zu bytes were asked "
