@@ -108,3 +108,19 @@ void cleat_kick_fd(int fd)
 	    write(fd, &one, sizeof(one)) < 0)
 		return;
 }
+
+void cleat_binding_kick(struct cleat_binding *binding)
+{
+	const struct cleat_io_fds *io_fds = &binding->io_fds;
+
+	for (unsigned i = 0; i < io_fds->num; i++) {
+		const struct cleat_io_fd *entry = &io_fds->entries[i];
+		unsigned first = 0;
+
+		while (io_fds->entries[first].fd != entry->fd)
+			first++;
+		if (first == i && entry->fd >= 0 &&
+		    entry->type != CLEAT_IO_FD_IOREGIONFD)
+			cleat_kick_fd(entry->fd);
+	}
+}

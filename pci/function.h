@@ -199,6 +199,8 @@ enum pci_reset {
  * @pin:      1 to 4, or 0 where INTx cannot be delivered
  * @resetting: the guest sees no function
  * @gone:     the device has been shut down
+ * @frozen:   between save or load and resume: nothing is delivered
+ * @loaded:   what the server's config space is to be, with @has_loaded
  */
 struct cleat_pci {
 	struct cleat_device *dev;
@@ -236,6 +238,9 @@ struct cleat_pci {
 	uint8_t sizing;
 	atomic_bool resetting;
 	atomic_bool gone;
+	atomic_bool frozen;
+	bool has_loaded;
+	uint8_t loaded[PCI_CONFIG_SIZE];
 	enum pci_reset reset_kind;
 
 	struct cleat_irqs *irqs;
@@ -273,6 +278,9 @@ uint32_t cleat_pci_get32(const uint8_t *bytes);
 uint64_t cleat_pci_get64(const uint8_t *bytes);
 void cleat_pci_put16(uint8_t *bytes, uint16_t value);
 void cleat_pci_put32(uint8_t *bytes, uint32_t value);
+
+/* Write an eventfd, unless its counter is full, which is a kick already. */
+void cleat_pci_kick(int fd);
 
 /* One line for the VMM's log, with the function's address before it. */
 void cleat_pci_log(struct cleat_pci *pci, const char *format, ...)

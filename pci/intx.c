@@ -40,8 +40,7 @@ void cleat_pci_intx_destroy(struct cleat_pci *pci)
 	pthread_mutex_destroy(&pci->intx.line_lock);
 }
 
-/* A full counter is a kick already, and writing it would block. */
-static void kick(int fd)
+void cleat_pci_kick(int fd)
 {
 	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
 	uint64_t one = 1;
@@ -56,8 +55,9 @@ static void kick(int fd)
 static void tell_end(struct cleat_pci *pci)
 {
 	if (pci->intx.unmask_fd >= 0)
-		kick(pci->intx.unmask_fd);
-	else if (!atomic_load(&pci->intx.mute))
+		cleat_pci_kick(pci->intx.unmask_fd);
+	/* A server at rest refuses it, which would be taken for good. */
+	else if (!atomic_load(&pci->intx.mute) && !atomic_load(&pci->frozen))
 		cleat_pci_worker_ask(pci, PCI_JOB_UNMASK);
 }
 
@@ -272,7 +272,7 @@ int cleat_pci_intx_sync(struct cleat_pci *pci, bool message)
 			return -EAGAIN;
 		arm(pci);
 	}
-	if (intx->armed)
+	if (intx->armed && !atomic_load(&pci->frozen))
 		bind(pci);
 	return 0;
 }

@@ -10,7 +10,8 @@ unsigned cleat_pci_msi_enabled(const struct cleat_pci *pci)
 /* No message leaves a function that is no bus master or asleep. */
 static bool can_send(const struct cleat_pci *pci)
 {
-	return (pci->regs.command & PCI_COMMAND_MASTER) && !pci->regs.power;
+	return (pci->regs.command & PCI_COMMAND_MASTER) && !pci->regs.power &&
+	       !atomic_load(&pci->frozen);
 }
 
 static void plan_msi(struct cleat_pci *pci, unsigned index)

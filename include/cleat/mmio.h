@@ -296,6 +296,17 @@ CLEAT_API int cleat_binding_place(struct cleat_binding *binding,
 CLEAT_API void cleat_binding_unplace(struct cleat_binding *binding);
 
 /**
+ * cleat_binding_kick() - write every eventfd of a region once
+ * @binding: the binding
+ *
+ * For a server that may have missed what was written to them: after a
+ * migration, above all. It finds nothing new, or what it was to find.
+ *
+ * Context: any thread. Does not sleep.
+ */
+CLEAT_API void cleat_binding_kick(struct cleat_binding *binding);
+
+/**
  * cleat_binding_segment() - one segment of a binding
  * @binding: the binding
  * @segment: from 0

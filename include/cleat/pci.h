@@ -161,7 +161,7 @@ CLEAT_API size_t cleat_pci_save_size(const struct cleat_pci *pci);
 /**
  * cleat_pci_save() - write down the function as the guest sees it
  * @pci:    its device stopped (cleat_migration_stop()), vCPUs too
- * @buf:    written on success
+ * @buf:    written on success; aligned to 8 bytes, as from malloc()
  * @room:   bytes, cleat_pci_save_size() at least
  * @reterr: why it failed; may be NULL
  *
@@ -183,7 +183,7 @@ CLEAT_API ssize_t cleat_pci_save(struct cleat_pci *pci, void *buf, size_t room,
 /**
  * cleat_pci_load() - make the function what it was elsewhere
  * @pci:    a function that no guest has used, its device in RUNNING or RESUMING
- * @buf:    as cleat_pci_save() wrote it
+ * @buf:    as cleat_pci_save() wrote it; aligned to 8 bytes
  * @size:   bytes
  * @reterr: why it failed; may be NULL
  *

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A function goes elsewhere: nothing that the guest set is lost. */
+#include "tests/pci/rig.h"
+
+struct state {
+	uint8_t *bytes;
+	size_t size;
+};
+
+static struct state save(struct rig *rig)
+{
+	struct state state = { .size = cleat_pci_save_size(rig->pci) };
+	struct cleat_error why = { .text = "" };
+
+	state.bytes = malloc(state.size);
+	ATF_CHECK_EQ(-ENOBUFS, cleat_pci_save(rig->pci, state.bytes,
+					      state.size - 1, NULL));
+	ATF_REQUIRE_EQ_MSG((ssize_t)state.size,
+			   cleat_pci_save(rig->pci, state.bytes, state.size,
+					  &why),
+			   "%s", why.text);
+	return state;
+}
+
+/* MSI-X on: 0 unmasked, 1 masked, and what came for both. */
+static struct rig *used(void)
+{
+	struct rig *rig = rig_new();
+
+	rig_start(rig);
+	rig_enable(rig);
+	rig_enable_msix(rig);
+	rig_entry(rig, 0, 0x41, false);
+	rig_entry(rig, 1, 0x42, true);
+	rig_write(rig, PCI_INTERRUPT_LINE, 9, 1);
+	rig_write(rig, RIG_EXPRESS + PCI_EXP_DEVCTL, 0x2810, 2);
+	rig_pump(rig);
+	rig_forget(rig);
+	return rig;
+}
+
+static struct rig *fresh(void)
+{
+	struct rig *rig = rig_new();
+
+	rig_start(rig);
+	rig_forget(rig);
+	return rig;
+}
+
+CLEAT_TC(save__keeps_what_comes)
+{
+	struct rig *rig = used();
+	struct state state = save(rig);
+
+	ATF_CHECK_EQ(1, rig_count(rig, "irqfd-"));
+	rig_fire(rig, 2, 0);
+	rig_fire(rig, 2, 1);
+	rig_pump(rig);
+	ATF_CHECK_EQ(0, rig_count(rig, "inject"));
+	ATF_CHECK_EQ(3, rig_load(rig, RIG_PBA));
+	/* Nothing is said to a server that takes no interrupts now. */
+	ATF_CHECK_EQ(0, rig_count(rig, "arm"));
+	ATF_CHECK_EQ(0, rig_count(rig, "off"));
+	ATF_CHECK_EQ(0, cleat_pci_resume(rig->pci));
+	rig_pump(rig);
+	ATF_CHECK_EQ(1, rig_count(rig, "inject 41"));
+	ATF_CHECK_EQ(2, rig_load(rig, RIG_PBA));
+	free(state.bytes);
+	rig_end(rig);
+}
+
+static void check_same(struct rig *from, struct rig *to)
+{
+	for (unsigned at = 0; at < 0x100; at += 4)
+		ATF_CHECK_EQ_MSG(rig_read(from, at, 4), rig_read(to, at, 4),
+				 "register %#x: %#x, not %#x", at,
+				 rig_read(to, at, 4), rig_read(from, at, 4));
+	for (unsigned at = 0; at < 8 * 16; at += 4)
+		ATF_CHECK_EQ(rig_load(from, RIG_TABLE + at),
+			     rig_load(to, RIG_TABLE + at));
+}
+
+CLEAT_TC(load__everything)
+{
+	struct rig *from = used(), *to = fresh();
+	struct state state = save(from);
+	struct cleat_error why = { .text = "" };
+
+	ATF_REQUIRE_EQ_MSG(0, cleat_pci_load(to->pci, state.bytes, state.size,
+					     &why),
+			   "%s", why.text);
+	check_same(from, to);
+	ATF_CHECK(rig_has_said(to, "arm 2 0+2"));
+	ATF_CHECK_EQ(0, rig_count(to, "irqfd+"));
+	ATF_CHECK_EQ(0x2810, cleat_pci_config_read(
+				     to->pci, RIG_EXPRESS + PCI_EXP_DEVCTL, 2));
+	/* Bus master last of what the server hears. */
+	ATF_CHECK(rig_has_said(to, "config 4"));
+	ATF_REQUIRE_EQ(0, cleat_pci_resume(to->pci));
+	rig_pump(to);
+	/* Fired once without being asked; the masked one is pending. */
+	ATF_CHECK_EQ(1, rig_count(to, "inject 41"));
+	ATF_CHECK_EQ(0, rig_count(to, "inject 42"));
+	ATF_CHECK_EQ(2, rig_load(to, RIG_PBA));
+	rig_mask(to, 1, false);
+	rig_pump(to);
+	ATF_CHECK_EQ(1, rig_count(to, "inject 42"));
+	free(state.bytes);
+	rig_end(from);
+	rig_end(to);
+}
+
+CLEAT_TC(load__intx)
+{
+	struct rig *from = rig_new(), *to = fresh();
+	struct state state;
+
+	rig_start(from);
+	rig_write(from, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER,
+		  2);
+	state = save(from);
+	ATF_REQUIRE_EQ(0, cleat_pci_load(to->pci, state.bytes, state.size,
+					 NULL));
+	ATF_CHECK(rig_has_said(to, "arm 0"));
+	ATF_CHECK_EQ(0, rig_count(to, "irqfd+"));
+	ATF_REQUIRE_EQ(0, cleat_pci_resume(to->pci));
+	ATF_CHECK_EQ(1, rig_stats(to).type);
+	ATF_CHECK_EQ(1, rig_stats(to).vectors);
+	rig_pump(to);
+	ATF_CHECK_EQ(1, rig_count(to, "raise 16"));
+	free(state.bytes);
+	rig_end(from);
+	rig_end(to);
+}
+
+CLEAT_TC(load__damaged_at_every_byte)
+{
+	struct rig *from = used(), *to = fresh();
+	struct state state = save(from);
+
+	for (size_t i = 0; i < state.size; i++) {
+		int err;
+
+		state.bytes[i] ^= 0x10;
+		err = cleat_pci_load(to->pci, state.bytes, state.size, NULL);
+		state.bytes[i] ^= 0x10;
+		ATF_REQUIRE_MSG(err == -EBADMSG || err == -EPROTONOSUPPORT,
+				"byte %zu: %d", i, err);
+	}
+	for (size_t i = 0; i < state.size; i += 61)
+		ATF_REQUIRE_EQ(-EBADMSG, cleat_pci_load(to->pci, state.bytes, i,
+							NULL));
+	/* Nothing was touched. */
+	rig_expect(to, "");
+	free(state.bytes);
+	rig_end(from);
+	rig_end(to);
+}
+
+CLEAT_TC(load__another_function)
+{
+	struct rig *from = used(), *to = rig_new();
+	struct state state = save(from);
+
+	to->server.bar_length[2] = 0x2000;
+	rig_start(to);
+	rig_forget(to);
+	ATF_CHECK_EQ(-EXDEV, cleat_pci_load(to->pci, state.bytes, state.size,
+					    NULL));
+	rig_expect(to, "");
+	free(state.bytes);
+	rig_end(from);
+	rig_end(to);
+}
+
+ATF_TP_ADD_TCS(tp)
+{
+	ATF_TP_ADD_TC(tp, save__keeps_what_comes);
+	ATF_TP_ADD_TC(tp, load__everything);
+	ATF_TP_ADD_TC(tp, load__intx);
+	ATF_TP_ADD_TC(tp, load__damaged_at_every_byte);
+	ATF_TP_ADD_TC(tp, load__another_function);
+	return atf_no_error();
+}
