@@ -129,6 +129,10 @@ void cleat_srv_mig_reset(struct cleat_server *srv)
 {
 	if (!srv->mig)
 		return;
+	if (srv->mig->state && srv->mig->state != CLEAT_SERVER_RUNNING &&
+	    srv->mig->ops.change)
+		srv->mig->ops.change(srv->opaque, srv->mig->state,
+				     CLEAT_SERVER_RUNNING);
 	srv->mig->state = CLEAT_SERVER_RUNNING;
 	srv->mig->piece = 0;
 	cleat_srv_records_begin(&srv->mig->in);
