@@ -75,6 +75,7 @@ void cleat_nvme_free(struct cleat_nvme *n)
 {
 	if (!n)
 		return;
+	cleat_nvme_load_end(n);
 	free(n->sqs);
 	free(n->cqs);
 	free(n->features.vectors);
@@ -159,6 +160,11 @@ static void enable(struct cleat_nvme *n)
 	if (!can_enable(n)) {
 		cleat_nvme_fatal(n, "the guest enabled the controller with "
 				    "bad CC, AQA, ASQ or ACQ");
+		return;
+	}
+	if (cleat_nvme_disk_lock(n->disk)) {
+		cleat_nvme_fatal(n, "the guest enabled the controller, and "
+				    "another process has the disk");
 		return;
 	}
 	n->page_bits = 12 + NVME_CC_MPS(n->cc);

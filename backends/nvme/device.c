@@ -266,6 +266,73 @@ static void msix_changed(void *opaque, bool enabled, bool masked)
 	choose_irq_mode(device);
 }
 
+/* ---- moving to another process ---- */
+
+/* While the guest runs there is nothing that would not change again. */
+static int save(void *opaque, void *buf, size_t room)
+{
+	struct nvme_device *device = opaque;
+
+	if (device->phase != CLEAT_SERVER_SAVING)
+		return 0;
+	return cleat_nvme_save(device->nvme, device->saved++, buf);
+}
+
+static int load(void *opaque, uint32_t version, const void *buf, size_t count)
+{
+	struct nvme_device *device = opaque;
+
+	return cleat_nvme_load(device->nvme, buf, count);
+}
+
+static int loaded(void *opaque)
+{
+	struct nvme_device *device = opaque;
+
+	int err = cleat_nvme_loaded(device->nvme);
+
+	if (!err)
+		device->incoming = false;
+	return err;
+}
+
+/*
+ * The file goes from hand to hand: whoever gives his state away has written
+ * everything out and lets go, whoever runs holds it.
+ */
+static int change_disk(struct nvme_device *device, enum cleat_server_phase now)
+{
+	int err;
+
+	if (now == CLEAT_SERVER_RUNNING && !device->incoming)
+		return cleat_nvme_disk_lock(&device->disk);
+	if (now != CLEAT_SERVER_SAVING)
+		return 0;
+	err = cleat_nvme_disk_flush(&device->disk);
+	if (!err)
+		cleat_nvme_disk_unlock(&device->disk);
+	return err;
+}
+
+static int change(void *opaque, enum cleat_server_phase old,
+		  enum cleat_server_phase now)
+{
+	struct nvme_device *device = opaque;
+	int err = 0;
+
+	if (now == CLEAT_SERVER_LOADING)
+		err = cleat_nvme_load_begin(device->nvme);
+	if (!err)
+		err = change_disk(device, now);
+	if (err)
+		return err;
+	if (now == CLEAT_SERVER_RUNNING)
+		cleat_nvme_load_end(device->nvme);
+	device->saved = 0;
+	device->phase = now;
+	return 0;
+}
+
 /* ---- making it ---- */
 
 static int fail(struct cleat_error *reterr, int code, const char *what)
@@ -468,6 +535,31 @@ static int add_config_space(struct nvme_device *device,
 				       reterr);
 }
 
+static int add_migration(struct nvme_device *device,
+			 const struct nvme_options *options,
+			 struct cleat_error *reterr)
+{
+	const struct cleat_server_migration migration = {
+		.size = sizeof(migration),
+		.flags = CLEAT_SERVER_MIGRATE_PRE_COPY |
+			 (options->migration == NVME_MIGRATION_V1 ?
+				  CLEAT_SERVER_MIGRATE_V1 :
+				  0),
+		.name = "cleat-nvme",
+		.version = 1,
+		.change = change,
+		.save = save,
+		.load = load,
+		.loaded = loaded,
+	};
+
+	device->phase = CLEAT_SERVER_RUNNING;
+	device->incoming = options->disk.incoming;
+	if (options->migration == NVME_MIGRATION_NONE)
+		return 0;
+	return cleat_server_add_migration(device->srv, &migration, reterr);
+}
+
 static int create(struct nvme_device *device,
 		  const struct nvme_options *options,
 		  struct cleat_error *reterr)
@@ -488,6 +580,8 @@ static int create(struct nvme_device *device,
 		err = add_config_space(device, reterr);
 	if (!err)
 		err = add_io_fds(device, reterr);
+	if (!err)
+		err = add_migration(device, options, reterr);
 	return err;
 }
 

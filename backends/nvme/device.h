@@ -11,6 +11,12 @@
 
 #include "backends/nvme/nvme.h"
 
+enum nvme_migration {
+	NVME_MIGRATION_V2,
+	NVME_MIGRATION_V1,
+	NVME_MIGRATION_NONE,
+};
+
 /* The command line: options.c */
 struct nvme_options {
 	const char *socket_path;
@@ -19,6 +25,7 @@ struct nvme_options {
 	const char *serial;
 	unsigned queues;
 	enum cleat_nvme_doorbells doorbells;
+	enum nvme_migration migration;
 	uint32_t busy_us;
 	uint32_t sleep_us;
 	struct cleat_nvme_disk_config disk;
@@ -48,6 +55,10 @@ struct nvme_device {
 	bool msi;
 	bool msix;
 	enum cleat_nvme_irq_mode irq_mode;
+	/* Of its state: the next record to give */
+	unsigned saved;
+	bool incoming; /* none has come yet */
+	enum cleat_server_phase phase;
 	/* Fired while the client had no eventfd set: fired again when it has */
 	bool pending[NVME_QUEUES_MAX + 1];
 };

@@ -65,22 +65,46 @@ static int open_file(const struct cleat_nvme_disk_config *config,
  * The lock belongs to the open file, so that it ends with us whatever kills
  * us. Readers may share the file with one another only.
  */
-static int lock_file(const struct cleat_nvme_disk_config *config, int fd,
-		     struct cleat_error *reterr)
+static int set_lock(struct cleat_nvme_disk *disk, short type)
 {
-	struct flock lock = {
-		.l_type = config->read_only ? F_RDLCK : F_WRLCK,
-		.l_whence = SEEK_SET,
-	};
+	struct flock lock = { .l_type = type, .l_whence = SEEK_SET };
 
-	if (!fcntl(fd, F_OFD_SETLK, &lock))
+	if (!fcntl(disk->fd, F_OFD_SETLK, &lock))
 		return 0;
-	if (errno == EAGAIN || errno == EACCES)
+	return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+}
+
+int cleat_nvme_disk_lock(struct cleat_nvme_disk *disk)
+{
+	int err = 0;
+
+	if (!disk->locked)
+		err = set_lock(disk, disk->read_only ? F_RDLCK : F_WRLCK);
+	disk->locked = !err;
+	return err;
+}
+
+void cleat_nvme_disk_unlock(struct cleat_nvme_disk *disk)
+{
+	if (disk->locked)
+		set_lock(disk, F_UNLCK);
+	disk->locked = false;
+}
+
+static int lock_file(const struct cleat_nvme_disk_config *config,
+		     struct cleat_nvme_disk *disk, struct cleat_error *reterr)
+{
+	int err = config->incoming ? 0 : cleat_nvme_disk_lock(disk);
+
+	if (err == -EBUSY)
 		return fail(reterr, -EBUSY, "%s: in use by another process: "
-					    "stop that one first",
+					    "stop that one first, or give "
+					    "--incoming to take over from it",
 			    config->path);
-	return fail(reterr, -errno, "%s: cannot be locked: %s", config->path,
-		    strerror(errno));
+	if (err)
+		return fail(reterr, err, "%s: cannot be locked: %s",
+			    config->path, strerror(-err));
+	return 0;
 }
 
 static int file_size(const struct cleat_nvme_disk_config *config, int fd,
@@ -159,7 +183,7 @@ int cleat_nvme_disk_open(struct cleat_nvme_disk *disk,
 	if (disk->fd < 0)
 		return disk->fd;
 	/* Locked before it is made larger: nobody's file changes under him. */
-	err = lock_file(config, disk->fd, reterr);
+	err = lock_file(config, disk, reterr);
 	if (!err)
 		err = find_size(config, disk, reterr);
 	if (!err)

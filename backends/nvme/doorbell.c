@@ -227,7 +227,12 @@ void cleat_nvme_scan_unused(struct cleat_nvme *n, unsigned count)
 
 void cleat_nvme_kicked(struct cleat_nvme *n, uint64_t count)
 {
+	bool spared = n->spare_kick;
+
 	n->stats.doorbells[NVME_BY_EVENTFD] += count;
+	n->spare_kick = false;
+	if (spared && count == 1)
+		return;
 	if (n->doorbells != NVME_IOEVENTFD || n->dbbuf.on ||
 	    !(n->csts & NVME_CSTS_RDY))
 		return;

@@ -34,6 +34,7 @@ struct cleat_nvme_disk_config {
 	uint64_t create_size; /* 0: the file must be there */
 	uint32_t block_size;
 	bool read_only;
+	bool incoming; /* another process has it until the state has come */
 };
 
 struct cleat_nvme_disk {
@@ -42,6 +43,7 @@ struct cleat_nvme_disk {
 	uint32_t block_size;
 	bool read_only;
 	uint64_t identity[2]; /* device and inode: stable names derive from it */
+	bool locked;
 	/*
 	 * Linux tells of a lost write once and then forgets it: a later
 	 * fdatasync that succeeds says nothing about it. So the first error
@@ -54,6 +56,9 @@ int cleat_nvme_disk_open(struct cleat_nvme_disk *disk,
 			 const struct cleat_nvme_disk_config *config,
 			 struct cleat_error *reterr);
 void cleat_nvme_disk_close(struct cleat_nvme_disk *disk);
+/* One process has the disk: -EBUSY while it is another. */
+int cleat_nvme_disk_lock(struct cleat_nvme_disk *disk);
+void cleat_nvme_disk_unlock(struct cleat_nvme_disk *disk);
 /* The vectors are used up. A short file is -ENODATA, never stale bytes. */
 int cleat_nvme_disk_read(struct cleat_nvme_disk *disk, struct iovec *iov,
 			 unsigned n_iov, uint64_t offset);
@@ -200,6 +205,17 @@ bool cleat_nvme_wants_heads(const struct cleat_nvme *n);
  * write or cleat_nvme_kicked().
  */
 int cleat_nvme_poll(struct cleat_nvme *n);
+
+/*
+ * The state of the controller, at rest, as records from 0 on: the length of
+ * each, and 0 after the last. @buf has room for 8 KiB.
+ */
+int cleat_nvme_save(struct cleat_nvme *n, unsigned record, void *buf);
+/* And in again; the controller is what it was until cleat_nvme_loaded(). */
+int cleat_nvme_load_begin(struct cleat_nvme *n);
+int cleat_nvme_load(struct cleat_nvme *n, const void *buf, size_t count);
+int cleat_nvme_loaded(struct cleat_nvme *n);
+void cleat_nvme_load_end(struct cleat_nvme *n);
 
 struct cleat_nvme_stats *cleat_nvme_get_stats(struct cleat_nvme *n);
 

@@ -31,6 +31,9 @@ static const char help_text[] =
 	"  --doorbells=HOW     mapped (default), shadow, ioeventfd, trapped\n"
 	"  --busy-us=N         mapped: poll this long after the last work\n"
 	"  --sleep-us=N        mapped: longest sleep between two polls\n"
+	"  --migration=HOW     v2 (default), v1 (the region), none\n"
+	"  --incoming          another process has the file until its state "
+	"has come\n"
 	"  --stats=FILE        write counters here, as JSON, when a client "
 	"goes and at the end\n"
 	"  --help, --version\n"
@@ -49,6 +52,8 @@ enum {
 	OPT_DOORBELLS,
 	OPT_BUSY,
 	OPT_SLEEP,
+	OPT_MIGRATION,
+	OPT_INCOMING,
 	OPT_STATS,
 	OPT_HELP,
 	OPT_VERSION,
@@ -66,6 +71,8 @@ static const struct option long_options[] = {
 	{ "doorbells", required_argument, NULL, OPT_DOORBELLS },
 	{ "busy-us", required_argument, NULL, OPT_BUSY },
 	{ "sleep-us", required_argument, NULL, OPT_SLEEP },
+	{ "migration", required_argument, NULL, OPT_MIGRATION },
+	{ "incoming", no_argument, NULL, OPT_INCOMING },
 	{ "stats", required_argument, NULL, OPT_STATS },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -186,6 +193,22 @@ static int parse_disk(struct nvme_options *options, int option,
 	return -1;
 }
 
+static int parse_migration(struct nvme_options *options, const char *text)
+{
+	static const char *const names[] = {
+		[NVME_MIGRATION_V2] = "v2",
+		[NVME_MIGRATION_V1] = "v1",
+		[NVME_MIGRATION_NONE] = "none",
+	};
+
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(text, names[i])) {
+			options->migration = i;
+			return -1;
+		}
+	return bad("migration", text, "not one of v1, v2, none");
+}
+
 static int show_version(void)
 {
 	puts("cleat-nvme " CLEAT_VERSION);
@@ -218,6 +241,11 @@ static int take(struct nvme_options *options, int option, const char *text)
 		return parse_disk(options, option, text);
 	case OPT_SERIAL:
 		return parse_serial(options, text);
+	case OPT_MIGRATION:
+		return parse_migration(options, text);
+	case OPT_INCOMING:
+		options->disk.incoming = true;
+		return -1;
 	case OPT_DOORBELLS:
 		return parse_doorbells(options, text);
 	case OPT_HELP:
@@ -264,5 +292,11 @@ int cleat_nvme_options(struct nvme_options *options, int argc, char **argv)
 		return refuse("one of --socket-path=PATH and --fd=N is needed");
 	if (options->disk.read_only && options->disk.create_size)
 		return refuse("--size with --read-only creates nothing");
+	if (options->disk.incoming && options->disk.create_size)
+		return refuse("--size with --incoming creates nothing");
+	if (options->disk.incoming &&
+	    options->migration == NVME_MIGRATION_NONE)
+		return refuse("--incoming with --migration=none takes no "
+			      "state");
 	return -1;
 }

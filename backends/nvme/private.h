@@ -127,6 +127,9 @@ struct cleat_nvme {
 	 * a write to CC asks for must wait for its end.
 	 */
 	bool busy;
+	/* After a move: a kick that nobody meant is no reason to complain. */
+	bool spare_kick;
+	struct cleat_nvme_incoming *incoming;
 	bool cc_waits;
 	bool reset_waits;
 	uint32_t cc_next;
