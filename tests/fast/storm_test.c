@@ -14,6 +14,8 @@
 #define PLAYERS 3
 #define HAMMERS 2
 #define SECONDS 3
+/* Less than an access waits for its server. */
+#define STOPPED_MS 4000
 /* Places for the pages' BAR, and behind them for the doorbells'. */
 #define UNITS 6
 #define UNIT 0x10000u
@@ -53,6 +55,7 @@ struct game {
 	unsigned long turns;
 	unsigned long opened;
 	unsigned long killed;
+	unsigned long stopped;
 	unsigned long rung;
 };
 
@@ -172,6 +175,22 @@ static void leave(struct game *game, unsigned i, bool killed)
 	cleat_plug_out(&player->plug);
 }
 
+/* With vCPUs waiting for a server that stands still others are moved. */
+static void move_beside(struct game *game, unsigned i, unsigned short seed[3])
+{
+	pid_t stopped = cleat_device_pid(game->players[i].plug.dev);
+	struct player *other = &game->players[(i + 1) % PLAYERS];
+	struct deadline soon = deadline_in(STOPPED_MS);
+
+	kill(stopped, SIGSTOP);
+	usleep(1000);
+	move_pages(other, any(seed, UNITS));
+	move_doorbells(other, any(seed, SLOTS));
+	ATF_CHECK_MSG(deadline_left(&soon), "delayed by another's server");
+	kill(stopped, SIGCONT);
+	game->stopped++;
+}
+
 static void turn(struct game *game, unsigned short seed[3])
 {
 	unsigned i = (unsigned)nrand48(seed) % PLAYERS;
@@ -183,6 +202,8 @@ static void turn(struct game *game, unsigned short seed[3])
 		leave(game, i, what == 0);
 		join(game, i);
 		set_on(player, true);
+	} else if (what < 4) {
+		move_beside(game, i, seed);
 	} else if (what < 16) {
 		/* Mostly on, so that there is somebody to answer. */
 		set_on(player, !player->on || what % 2);
@@ -355,6 +376,7 @@ static void tell(const struct game *game)
 	printf("total: turns %lu\n", game->turns);
 	printf("total: devices-opened %lu\n", game->opened);
 	printf("total: devices-killed %lu\n", game->killed);
+	printf("total: servers-stopped-beside %lu\n", game->stopped);
 	printf("total: doorbells-checked %lu\n", game->rung);
 	printf("total: guest-loads %lu\n", game->loads);
 	printf("total: guest-loads-judged-exactly %lu\n", game->checked);
