@@ -30,6 +30,15 @@ static void set_signals(struct cleat_server *srv)
 	sigaction(SIGHUP, &action, NULL);
 }
 
+/* It ends already, and soon there is no server that could be stopped. */
+static void ignore_signals(void)
+{
+	struct sigaction action = { .sa_handler = SIG_IGN };
+
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+}
+
 static int complain(const char *what, const char *why)
 {
 	fprintf(stderr, "cleat-nvme: %s: %s\n", what, why);
@@ -109,6 +118,7 @@ int main(int argc, char **argv)
 		return complain("cannot start", why.text);
 	set_signals(device.srv);
 	status = serve(&device, &options);
+	ignore_signals();
 	err = finish(&device);
 	return status ? status : err;
 }

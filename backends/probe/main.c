@@ -31,6 +31,15 @@ static void set_signals(void)
 	sigaction(SIGHUP, &action, NULL);
 }
 
+/* It ends already, and soon there is no server that could be stopped. */
+static void ignore_signals(void)
+{
+	struct sigaction action = { .sa_handler = SIG_IGN };
+
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+}
+
 static int complain(const char *what, const char *why)
 {
 	fprintf(stderr, "cleat-probe: %s: %s\n", what, why);
@@ -120,6 +129,7 @@ int main(int argc, char **argv)
 		return complain("cannot start", why.text);
 	set_signals();
 	status = run(&options);
+	ignore_signals();
 	cleat_probe_destroy(&probe);
 	return status;
 }

@@ -556,6 +556,20 @@ static void post_read(struct probe_host *host)
 				       &access, sizeof(access), NULL, 0));
 }
 
+/* The two ends cross: whichever is first, it ends well. */
+CLEAT_TC(socket__client_gone_and_signal)
+{
+	for (unsigned i = 0; i < 30; i++) {
+		struct probe_host host;
+
+		probe_start(&host, NULL);
+		close(host.fd);
+		usleep(50 * i);
+		kill(host.child.pid, SIGTERM);
+		ATF_REQUIRE_EQ(0, child_wait(&host.child, PATIENCE_MS));
+	}
+}
+
 CLEAT_TC(fault__hang)
 {
 	static const char *const extra[] = { "--fault=hang-read", NULL };
@@ -648,6 +662,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, options__most_vectors);
 	ATF_TP_ADD_TC(tp, options__wrong);
 	ATF_TP_ADD_TC(tp, socket__client_after_client);
+	ATF_TP_ADD_TC(tp, socket__client_gone_and_signal);
 	ATF_TP_ADD_TC(tp, fault__hang);
 	ATF_TP_ADD_TC(tp, fault__die);
 	ATF_TP_ADD_TC(tp, fault__others);
