@@ -53,7 +53,7 @@ void cleat_srv_dirty_free(struct cleat_srv_range *range)
 static void stop_logging(struct cleat_server *srv)
 {
 	for (size_t i = 0; i < srv->dma.count; i++)
-		cleat_srv_dirty_free(&srv->dma.ranges[i]);
+		cleat_srv_dirty_free(cleat_srv_range_at(&srv->dma, i));
 	srv->dma.log_page = 0;
 	srv->dma.log_bytes = 0;
 }
@@ -121,7 +121,7 @@ static int start_logging(struct cleat_server *srv, uint64_t page)
 		return -EINVAL;
 	srv->dma.log_page = page;
 	for (size_t i = 0; i < srv->dma.count && !err; i++)
-		err = cleat_srv_dirty_add(srv, &srv->dma.ranges[i]);
+		err = cleat_srv_dirty_add(srv, cleat_srv_range_at(&srv->dma, i));
 	if (err)
 		stop_logging(srv);
 	return err;
@@ -217,8 +217,8 @@ static int reply_bitmap(struct cleat_server *srv, struct cleat_srv_msg *msg,
 	if (!bitmap)
 		return -ENOMEM;
 	for (size_t i = 0; i < srv->dma.count; i++)
-		move_bits(&srv->dma.ranges[i], srv->dma.log_page, report,
-			  bitmap);
+		move_bits(cleat_srv_range_at(&srv->dma, i),
+			  srv->dma.log_page, report, bitmap);
 	payload[1].iov_base = bitmap;
 	err = cleat_srv_reply_full(srv, msg, payload, NULL, 0);
 	free(bitmap);

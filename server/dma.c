@@ -17,6 +17,26 @@
 #define MAP_FLAGS                                                              \
 	(CLEAT_DMA_READ | CLEAT_DMA_WRITE | CLEAT_DMA_MMAP | CLEAT_DMA_FILE_IO)
 
+struct cleat_srv_range *cleat_srv_range_at(const struct cleat_srv_dma *dma,
+					   size_t i)
+{
+	return &dma->ranges[i < dma->gap ? i : i + (dma->size - dma->count)];
+}
+
+/* The gap before number @place. */
+static void move_gap(struct cleat_srv_dma *dma, size_t place)
+{
+	size_t width = dma->size - dma->count;
+
+	if (place < dma->gap)
+		memmove(&dma->ranges[place + width], &dma->ranges[place],
+			(dma->gap - place) * sizeof(*dma->ranges));
+	else if (place > dma->gap)
+		memmove(&dma->ranges[dma->gap], &dma->ranges[dma->gap + width],
+			(place - dma->gap) * sizeof(*dma->ranges));
+	dma->gap = place;
+}
+
 /* The first range that ends above @iova: its place in the table. */
 static size_t find_place(const struct cleat_srv_dma *dma, uint64_t iova)
 {
@@ -24,7 +44,8 @@ static size_t find_place(const struct cleat_srv_dma *dma, uint64_t iova)
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		const struct cleat_srv_range *range = &dma->ranges[middle];
+		const struct cleat_srv_range *range =
+			cleat_srv_range_at(dma, middle);
 
 		if (iova - range->iova < range->length || iova < range->iova)
 			high = middle;
@@ -41,14 +62,14 @@ struct cleat_srv_range *cleat_srv_range(struct cleat_server *srv, uint64_t iova)
 
 	/* A guest has few ranges, and most accesses go to one of them. */
 	if (dma->last < dma->count) {
-		range = &dma->ranges[dma->last];
+		range = cleat_srv_range_at(dma, dma->last);
 		if (iova >= range->iova && iova - range->iova < range->length)
 			return range;
 	}
 	dma->last = find_place(dma, iova);
 	if (dma->last == dma->count)
 		return NULL;
-	range = &dma->ranges[dma->last];
+	range = cleat_srv_range_at(dma, dma->last);
 	return iova >= range->iova ? range : NULL;
 }
 
@@ -96,7 +117,8 @@ static int check_map(const struct cleat_server *srv,
 	    map->address + map->size - 1 < map->address)
 		return -EINVAL;
 	if (place < dma->count &&
-	    dma->ranges[place].iova <= map->address + map->size - 1)
+	    cleat_srv_range_at(dma, place)->iova <=
+		    map->address + map->size - 1)
 		return -EEXIST;
 	if (dma->count >= srv->config.max_dma_maps)
 		return -ENOSPC;
@@ -153,20 +175,20 @@ static void unmap_file(struct cleat_srv_range *range)
 static int insert(struct cleat_srv_dma *dma,
 		  const struct cleat_srv_range *range)
 {
-	size_t place = find_place(dma, range->iova);
 	struct cleat_srv_range *grown;
 	size_t size = dma->size ? 2 * dma->size : 16;
 
 	if (dma->count == dma->size) {
+		/* No gap was left: all of them are before the new one. */
+		dma->gap = dma->count;
 		grown = reallocarray(dma->ranges, size, sizeof(*grown));
 		if (!grown)
 			return -ENOMEM;
 		dma->ranges = grown;
 		dma->size = size;
 	}
-	memmove(&dma->ranges[place + 1], &dma->ranges[place],
-		(dma->count - place) * sizeof(*range));
-	dma->ranges[place] = *range;
+	move_gap(dma, find_place(dma, range->iova));
+	dma->ranges[dma->gap++] = *range;
 	dma->count++;
 	return 0;
 }
@@ -225,17 +247,15 @@ int cleat_srv_dma_map(struct cleat_server *srv, struct cleat_srv_msg *msg)
 static void drop_range(struct cleat_server *srv, size_t place)
 {
 	struct cleat_srv_dma *dma = &srv->dma;
-	uint64_t iova = dma->ranges[place].iova;
-	uint64_t length = dma->ranges[place].length;
+	const struct cleat_srv_range *range = cleat_srv_range_at(dma, place);
+	uint64_t iova = range->iova, length = range->length;
 
 	if (srv->ops.dma_unmapping)
 		srv->ops.dma_unmapping(srv->opaque, iova, length);
 	/* A DMA of the device's in there may have let a DMA_MAP through. */
-	place = find_place(dma, iova);
-	unmap_file(&dma->ranges[place]);
+	move_gap(dma, find_place(dma, iova));
+	unmap_file(cleat_srv_range_at(dma, dma->gap));
 	dma->count--;
-	memmove(&dma->ranges[place], &dma->ranges[place + 1],
-		(dma->count - place) * sizeof(*dma->ranges));
 }
 
 static void drop_all(struct cleat_server *srv)
@@ -254,6 +274,7 @@ void cleat_srv_dma_forget(struct cleat_server *srv)
 
 int cleat_srv_dma_unmap(struct cleat_server *srv, struct cleat_srv_msg *msg)
 {
+	const struct cleat_srv_range *range;
 	struct cleat_wire_dma_unmap unmap;
 	size_t place;
 
@@ -269,9 +290,10 @@ int cleat_srv_dma_unmap(struct cleat_server *srv, struct cleat_srv_msg *msg)
 		return cleat_srv_reply(srv, msg, &unmap, sizeof(unmap));
 	}
 	place = find_place(&srv->dma, unmap.address);
-	if (place == srv->dma.count ||
-	    srv->dma.ranges[place].iova != unmap.address ||
-	    srv->dma.ranges[place].length != unmap.size)
+	if (place == srv->dma.count)
+		return -ENOENT;
+	range = cleat_srv_range_at(&srv->dma, place);
+	if (range->iova != unmap.address || range->length != unmap.size)
 		return -ENOENT;
 	drop_range(srv, place);
 	return cleat_srv_reply(srv, msg, &unmap, sizeof(unmap));

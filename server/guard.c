@@ -36,7 +36,8 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
 	bool covered = false;
 
 	for (size_t i = 0; guarded && i < guarded->dma.count && !covered; i++)
-		covered = cover(&guarded->dma.ranges[i], info->si_addr);
+		covered = cover(cleat_srv_range_at(&guarded->dma, i),
+				info->si_addr);
 	if (covered)
 		guarded->conn.broken = 1;
 	else

@@ -256,13 +256,22 @@ static void handle_events(struct cleat_server *srv,
 	free_watches(&srv->graveyard);
 }
 
-/* The client may be about to ask again: look without sleeping. */
+/*
+ * The client may be about to ask again: look without sleeping, and without
+ * asking epoll for the rest after each message.
+ */
 static void spin(struct cleat_server *srv)
 {
-	for (unsigned i = 0; i < SPINS && srv->spin_until; i++)
-		if (srv->conn.fd < 0 || srv->conn.writing ||
-		    cleat_srv_conn_read(srv) != -EAGAIN)
+	for (unsigned i = 0; i < SPINS && srv->spin_until; i++) {
+		int err;
+
+		if (srv->conn.fd < 0 || srv->conn.writing || srv->stopped ||
+		    srv->conn.broken || cleat_srv_has_deferred(srv))
 			return;
+		err = cleat_srv_conn_read(srv);
+		if (err && err != -EAGAIN)
+			return;
+	}
 }
 
 static void end_broken(struct cleat_server *srv)

@@ -257,13 +257,22 @@ struct cleat_srv_range {
 	uint64_t *dirty;	/* while logging */
 };
 
+/*
+ * By address, disjoint, with a gap: @gap of the @count ranges are before it, the
+ * others at the end of @ranges, which has room for @size. The next one usually
+ * comes and goes where the last one did, so that few have to be moved, however
+ * many there are.
+ */
 struct cleat_srv_dma {
-	struct cleat_srv_range *ranges; /* by address, disjoint */
-	size_t count, size, last;
+	struct cleat_srv_range *ranges;
+	size_t count, size, gap, last;
 	uint64_t log_page;	/* 0: no logging */
 	uint64_t log_bytes;	/* of bitmaps */
 };
 
+/* Number @i by address, of @dma->count. */
+struct cleat_srv_range *cleat_srv_range_at(const struct cleat_srv_dma *dma,
+					   size_t i);
 /* The range that holds @iova, or NULL. */
 struct cleat_srv_range *cleat_srv_range(struct cleat_server *srv,
 					uint64_t iova);
