@@ -147,6 +147,7 @@ struct cleat_stream {
  * @wait_ns:  what a reply has taken lately, [0] asleep and [1] looking
  * @on:       the better of the two
  * @trial:    rounds left of trying the other
+ * @in_vain: of these, looks that ran to the limit
  * @next_trial: rounds until then
  * @interval: between trials: the longer, the more often the other lost
  *
@@ -157,6 +158,7 @@ struct cleat_spin {
 	uint32_t wait_ns[2];
 	bool on;
 	uint32_t trial;
+	uint32_t in_vain;
 	uint32_t next_trial;
 	uint32_t interval;
 };

@@ -17,6 +17,7 @@
 #define USUAL_NS 50000
 
 #define TRIAL 4 /* rounds: one alone would be chance */
+#define IN_VAIN 2 /* looks to the limit without a reply: enough is known */
 #define LEAST_INTERVAL 64
 #define MOST_INTERVAL 16384
 
@@ -47,6 +48,7 @@ static void end_trial(struct cleat_spin *spin)
 	else if (spin->interval < MOST_INTERVAL)
 		spin->interval *= 2;
 	spin->on = better;
+	spin->trial = 0;
 	spin->next_trial = spin->interval;
 }
 
@@ -65,12 +67,28 @@ static void learn(struct cleat_spin *spin, bool looked, uint64_t ns)
 	*wait_ns = *wait_ns ? *wait_ns - *wait_ns / 4 + took / 4 : took;
 }
 
-static void count_round(struct cleat_spin *spin)
+/*
+ * A server that takes longer asleep than the limit and its wake-up together is
+ * not tried: looking for it to the limit, and then sleeping, would be all.
+ */
+static bool is_hopeless(const struct cleat_spin *spin)
+{
+	return !spin->on && spin->wait_ns[0] / 2 > spin->limit_ns;
+}
+
+static void count_round(struct cleat_spin *spin, bool in_vain)
 {
 	if (spin->trial) {
-		if (--spin->trial == 0)
+		spin->in_vain += in_vain;
+		if (--spin->trial == 0 || spin->in_vain == IN_VAIN)
 			end_trial(spin);
 	} else if (--spin->next_trial == 0) {
+		spin->in_vain = 0;
+		if (is_hopeless(spin)) {
+			spin->wait_ns[1] = spin->wait_ns[0];
+			end_trial(spin);
+			return;
+		}
 		spin->trial = TRIAL;
 		spin->wait_ns[!spin->on] = 0;
 	}
@@ -91,7 +109,7 @@ int cleat_spin_receive(struct cleat_device *dev, struct cleat_slot *self)
 {
 	struct cleat_spin *spin = &dev->spin;
 	bool look = spin->trial ? !spin->on : spin->on;
-	bool measured = is_measured(spin);
+	bool measured = is_measured(spin), in_vain;
 	uint64_t begin_ns = 0;
 	int err = -EAGAIN;
 
@@ -101,10 +119,11 @@ int cleat_spin_receive(struct cleat_device *dev, struct cleat_slot *self)
 		begin_ns = cleat_now_ns();
 	if (look)
 		err = look_often(dev, self, begin_ns + spin->limit_ns);
+	in_vain = look && err == -EAGAIN;
 	if (err == -EAGAIN)
 		err = cleat_stream_receive(dev, &dev->main, self, 0);
 	if (measured)
 		learn(spin, look, cleat_now_ns() - begin_ns);
-	count_round(spin);
+	count_round(spin, in_vain);
 	return err;
 }
