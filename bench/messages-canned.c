@@ -19,6 +19,7 @@ enum {
 	VERSION = 1,
 	GET_INFO = 4,
 	GET_REGION_INFO = 5,
+	GET_REGION_IO_FDS = 6,
 	GET_IRQ_INFO = 7,
 	REGION_READ = 9,
 	REGION_WRITE = 10,
@@ -104,6 +105,7 @@ static size_t answer(uint16_t command, const char *asked, char *payload)
 		return sizeof(info);
 	case GET_REGION_INFO:
 		return answer_region(asked, payload);
+	case GET_REGION_IO_FDS:
 	case GET_IRQ_INFO:
 		memcpy(payload, asked, 16);
 		return 16;

@@ -32,7 +32,7 @@
  * earlier user of the slot is told apart. 0xffff is that of posted requests. */
 #define CLEAT_SLOT_BITS 9
 #define CLEAT_MAX_SLOTS ((1u << CLEAT_SLOT_BITS) - 1)
-#define CLEAT_SLOT_CHUNK 32
+#define CLEAT_SLOT_CHUNK 16
 #define CLEAT_POSTED_ID 0xffffu
 
 /* Replies to the server's own requests that wait for room in the socket. When

@@ -159,6 +159,8 @@ struct pci_intx {
 
 /**
  * struct pci_worker - the thread that waits for the server in a vCPU's stead
+ * @started: it can be asked
+ * @running: the thread is there
  * @asked, @done: jobs so far: what was asked at @asked is over when @done is
  *          as high
  * @result: of the last reset
@@ -166,7 +168,7 @@ struct pci_intx {
  */
 struct pci_worker {
 	bool started;
-	pthread_t thread;
+	bool running;
 	pthread_mutex_t mutex;
 	pthread_cond_t cond;
 	unsigned jobs;
