@@ -332,7 +332,7 @@ bool cleat_is_eventfd(int fd);
 /* --- Messages ------------------------------------------------------------ */
 
 /**
- * cleat_wire_send() - one sendmsg
+ * cleat_wire_send() - one send or sendmsg
  * @fd:    the socket
  * @iov:   the message, or the rest of it
  * @num:   entries in @iov
