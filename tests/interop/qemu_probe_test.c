@@ -99,7 +99,7 @@ CLEAT_TC(registers__all_widths)
 	struct machine m;
 
 	start(&m, NULL, true);
-	ATF_REQUIRE_EQ(PROBE_DEVICE << 16 | PROBE_VENDOR,
+	ATF_REQUIRE_EQ((uint32_t)PROBE_DEVICE << 16 | PROBE_VENDOR,
 		       qemu_config(&m.qemu, SLOT, 0));
 	ATF_REQUIRE_EQ(PROBE_MAGIC, load(&m, PROBE_ID));
 	store(&m, PROBE_SCRATCH, 0x12345678);
