@@ -6,6 +6,7 @@
  * same way round, data_size last.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/vfs.h>
@@ -88,8 +89,10 @@ static const struct cleat_region_area *find_file(struct cleat_migration *mig,
 		if (offset < area->offset ||
 		    offset + size > area->offset + area->length)
 			continue;
-		if (area->fd >= 0 && !fstatfs(area->fd, &fs) &&
-		    fs.f_type == TMPFS_MAGIC)
+		/* (without seals it may be the server's own file system, which
+		 * answers fstatfs() or not) */
+		if (fcntl(area->fd, F_GET_SEALS) >= 0 &&
+		    !fstatfs(area->fd, &fs) && fs.f_type == TMPFS_MAGIC)
 			return area;
 	}
 	return NULL;
