@@ -136,7 +136,7 @@ CLEAT_TC(config__read_and_write)
 		       cleat_region_read(rig.dev, VFIO_PCI_CONFIG_REGION_INDEX,
 					 0, config, sizeof(config)));
 	memcpy(&id, config, sizeof(id));
-	ATF_REQUIRE_EQ(VFU_DEVICE << 16 | VFU_VENDOR, id);
+	ATF_REQUIRE_EQ((uint32_t)VFU_DEVICE << 16 | VFU_VENDOR, id);
 	ATF_REQUIRE_EQ(PCI_CAP_ID_MSIX, config[config[PCI_CAPABILITY_LIST]]);
 	command = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
 	ATF_REQUIRE_EQ(
