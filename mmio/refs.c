@@ -35,6 +35,12 @@ struct cleat_binding *cleat_binding_get(struct cleat_mmio *mmio,
 	if (cleat_table_find(mmio->spaces[space].table, address, &range)) {
 		binding = range.entry;
 		/*
+		 * What comes next is in another line of memory, which with many
+		 * regions is far away; the count below is a barrier, behind
+		 * which nobody would begin to fetch it.
+		 */
+		__builtin_prefetch(binding->runs.runs);
+		/*
 		 * Relaxed: the grace period that follows unpublishing shows
 		 * this to whoever then waits for the count.
 		 */
