@@ -20,6 +20,8 @@ static const struct member {
 	size_t size;
 } members[] = {
 	MEMBER(command),
+	MEMBER(to),
+	MEMBER(then),
 };
 
 #define MEMBERS (sizeof(members) / sizeof(members[0]))

@@ -152,6 +152,33 @@ static const char *do_resume(struct vm *vm, const struct command *command)
 	return NULL;
 }
 
+static const char *do_migrate(struct vm *vm, const struct command *command)
+{
+	bool go_on = !strcmp(command->then, "resume");
+
+	if (cleat_vmm_migrating(vm))
+		return "the machine is on its way already";
+	if (!cleat_vmm_channel_known(command->to))
+		return "\"to\" is not unix:PATH, fd:N, exec:COMMAND or file:PATH";
+	if (!go_on && command->then[0] && strcmp(command->then, "quit"))
+		return "\"then\" is quit or resume";
+	/* Else there would be two of it. */
+	if (go_on && strncmp(command->to, "file:", 5) &&
+	    strncmp(command->to, "exec:", 5))
+		return "\"then\": \"resume\" is for file: and exec:";
+	if (cleat_vmm_migration_start(vm, command->to, true, go_on))
+		return "no memory";
+	return NULL;
+}
+
+static const char *do_cancel(struct vm *vm, const struct command *command)
+{
+	if (!cleat_vmm_migrating(vm))
+		return "no migration is under way";
+	cleat_vmm_migration_cancel(vm);
+	return NULL;
+}
+
 static const char *do_quit(struct vm *vm, const struct command *command)
 {
 	cleat_vmm_stop(vm, OUTCOME_STOPPED);
@@ -165,6 +192,8 @@ static const struct {
 	{ "status", do_status },
 	{ "pause", do_pause },
 	{ "resume", do_resume },
+	{ "migrate", do_migrate },
+	{ "cancel", do_cancel },
 	{ "quit", do_quit },
 };
 

@@ -107,8 +107,8 @@ static void tell_topology(struct kvm_cpuid_entry2 *entry, unsigned id,
 	}
 }
 
-static int set_cpuid(int vcpu, const struct machine *machine, unsigned id,
-		     unsigned count)
+int cleat_vmm_cpu_set_cpuid(int vcpu, const struct machine *machine,
+			    unsigned id, unsigned count)
 {
 	size_t size = sizeof(*machine->cpuid) +
 		      machine->cpuid->nent * sizeof(machine->cpuid->entries[0]);
@@ -227,7 +227,7 @@ int cleat_vmm_cpu_setup(int vcpu, const struct machine *machine, unsigned id,
 			unsigned count, const struct boot *boot,
 			const char **ret_what)
 {
-	int err = set_cpuid(vcpu, machine, id, count);
+	int err = cleat_vmm_cpu_set_cpuid(vcpu, machine, id, count);
 
 	*ret_what = "KVM_SET_CPUID2";
 	if (err)

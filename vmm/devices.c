@@ -131,6 +131,7 @@ int cleat_vmm_devices_open(struct devices *devices, struct vm *vm)
 	unsigned i;
 	int err;
 
+	pthread_mutex_init(&devices->lock, NULL);
 	err = create_kvm(devices, &vm->machine);
 	if (err)
 		return err;

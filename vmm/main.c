@@ -17,6 +17,18 @@ static int build_acpi(struct vm *vm)
 	return used < 0 ? cleat_vmm_fail(used, "ACPI tables: too long") : 0;
 }
 
+/* What a guest finds that starts here; one that arrives brings its own. */
+static int fill_memory(struct vm *vm)
+{
+	int err = cleat_vmm_boot_load(&vm->boot, &vm->ram, &vm->options);
+
+	if (!err)
+		err = build_acpi(vm);
+	if (!err)
+		cleat_vmm_cpu_tables(&vm->ram);
+	return err;
+}
+
 /* Everything that can go wrong before the guest runs. */
 static int set_up(struct vm *vm)
 {
@@ -25,13 +37,10 @@ static int set_up(struct vm *vm)
 	if (!err)
 		err = cleat_vmm_ram_create(&vm->ram, &vm->machine,
 					   &vm->options);
-	if (!err)
-		err = cleat_vmm_boot_load(&vm->boot, &vm->ram, &vm->options);
-	if (!err)
-		err = build_acpi(vm);
+	if (!err && !vm->options.incoming)
+		err = fill_memory(vm);
 	if (err)
 		return err;
-	cleat_vmm_cpu_tables(&vm->ram);
 	err = cleat_vmm_pause_init(&vm->pause);
 	if (err)
 		return cleat_vmm_fail(err, "no memory");
@@ -64,13 +73,28 @@ static int start_vcpus(struct vm *vm)
 	return err;
 }
 
+/* vCPUs that arrive stand still until all of the machine is there. */
+static int start(struct vm *vm)
+{
+	int err;
+
+	if (vm->options.incoming)
+		atomic_store(&vm->pause.wanted, PAUSE_MIGRATION);
+	err = start_vcpus(vm);
+	if (!err && vm->options.incoming)
+		err = cleat_vmm_migration_start(vm, vm->options.incoming, false,
+						false);
+	return err;
+}
+
 static void run(struct vm *vm)
 {
 	if (create_vcpus(vm) || cleat_vmm_console_open(vm) ||
 	    cleat_vmm_control_open(&vm->control, vm->options.control) ||
-	    start_vcpus(vm))
+	    start(vm))
 		cleat_vmm_stop(vm, OUTCOME_ERROR);
 	cleat_vmm_console_run(vm);
+	cleat_vmm_migration_end(vm);
 	cleat_vmm_vcpu_join(vm);
 	cleat_vmm_control_close(&vm->control);
 	cleat_vmm_console_close(vm);

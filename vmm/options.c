@@ -16,6 +16,7 @@
 
 static const char help[] =
 	"usage: cleat-vmm --kernel BZIMAGE [OPTION]...\n"
+	"       cleat-vmm --incoming SOURCE [OPTION]...\n"
 	"Boot Linux in a virtual machine with PCI devices that other processes\n"
 	"serve over vfio-user. The guest's serial port is standard input and\n"
 	"output; in a terminal, Ctrl-A x quits.\n"
@@ -29,11 +30,14 @@ static const char help[] =
 	"  --device SOCKET    a device: the UNIX socket of its server; may be\n"
 	"                     given up to 31 times\n"
 	"  --control SOCKET   take commands at a UNIX socket\n"
+	"  --incoming SOURCE  go on with a machine that was migrated from\n"
+	"                     unix:PATH, fd:N, exec:COMMAND or file:PATH\n"
 	"  --stats FILE       write counts and latencies as JSON at the end\n"
 	"  --help, --version  print this or the version, and end\n"
 	"\n"
 	"Exit status: 0 the guest powered off, 1 failure, 2 bad command line,\n"
-	"3 the guest asked for a reset, 4 triple fault, 5 stopped from outside.\n";
+	"3 the guest asked for a reset, 4 triple fault, 5 stopped from outside,\n"
+	"6 the guest goes on elsewhere.\n";
 
 enum option_id {
 	OPTION_KERNEL = 1,
@@ -45,6 +49,7 @@ enum option_id {
 	OPTION_DEVICE,
 	OPTION_STATS,
 	OPTION_CONTROL,
+	OPTION_INCOMING,
 	OPTION_HELP,
 	OPTION_VERSION,
 };
@@ -58,6 +63,7 @@ static const struct option known[] = {
 	{ "cpus", required_argument, NULL, OPTION_CPUS },
 	{ "device", required_argument, NULL, OPTION_DEVICE },
 	{ "stats", required_argument, NULL, OPTION_STATS },
+	{ "incoming", required_argument, NULL, OPTION_INCOMING },
 	{ "control", required_argument, NULL, OPTION_CONTROL },
 	{ "help", no_argument, NULL, OPTION_HELP },
 	{ "version", no_argument, NULL, OPTION_VERSION },
@@ -136,6 +142,9 @@ static int parse_option(struct options *options, int id, const char *value)
 	case OPTION_CONTROL:
 		options->control = value;
 		break;
+	case OPTION_INCOMING:
+		options->incoming = value;
+		break;
 	case OPTION_HELP:
 		fputs(help, stdout);
 		return 0;
@@ -148,7 +157,9 @@ static int parse_option(struct options *options, int id, const char *value)
 
 static int check(const struct options *options)
 {
-	if (!options->kernel)
+	if (options->incoming && !cleat_vmm_channel_known(options->incoming))
+		return usage("--incoming", "not unix:, fd:, exec: or file:");
+	if (!options->kernel && !options->incoming)
 		return usage("--kernel", "a kernel must be named");
 	if (options->hugetlb && options->memory % (2 * MiB))
 		return usage("--memory", "must be even with --hugetlb");

@@ -254,6 +254,53 @@ void cleat_vmm_serial_flush(struct serial *serial)
 	put(serial, bytes, count);
 }
 
+void cleat_vmm_serial_save(struct serial *serial, struct serial_state *ret)
+{
+	size_t i;
+
+	memset(ret, 0, sizeof(*ret));
+	pthread_mutex_lock(&serial->lock);
+	ret->ier = serial->ier;
+	ret->lcr = serial->lcr;
+	ret->mcr = serial->mcr;
+	ret->fcr = serial->fcr;
+	ret->scratch = serial->scratch;
+	ret->thre = serial->thre;
+	ret->line = serial->line;
+	ret->divisor = serial->divisor;
+	ret->queued = (uint16_t)serial->count;
+	for (i = 0; i < serial->count; i++)
+		ret->queue[i] = serial->queue[(serial->head + i) % SERIAL_QUEUE];
+	ret->unsent_count = (uint32_t)serial->unsent_count;
+	memcpy(ret->unsent, serial->unsent, serial->unsent_count);
+	pthread_mutex_unlock(&serial->lock);
+}
+
+int cleat_vmm_serial_load(struct serial *serial,
+			  const struct serial_state *state)
+{
+	if (state->queued > SERIAL_QUEUE || state->unsent_count > SERIAL_UNSENT)
+		return -EBADMSG;
+	pthread_mutex_lock(&serial->lock);
+	serial->ier = state->ier;
+	serial->lcr = state->lcr;
+	serial->mcr = state->mcr;
+	serial->fcr = state->fcr;
+	serial->scratch = state->scratch;
+	serial->thre = state->thre;
+	serial->divisor = state->divisor;
+	serial->head = 0;
+	serial->count = state->queued;
+	memcpy(serial->queue, state->queue, state->queued);
+	serial->unsent_count = state->unsent_count;
+	memcpy(serial->unsent, state->unsent, state->unsent_count);
+	/* Chips forget which lines were up: an interrupt twice is none lost. */
+	serial->line = false;
+	update_line(serial);
+	pthread_mutex_unlock(&serial->lock);
+	return 0;
+}
+
 size_t cleat_vmm_serial_input(struct serial *serial, const uint8_t *data,
 			      size_t length)
 {

@@ -45,6 +45,7 @@ static const char *const outcome_names[] = {
 	[OUTCOME_RESET] = "reset",
 	[OUTCOME_TRIPLE_FAULT] = "triple-fault",
 	[OUTCOME_STOPPED] = "stopped",
+	[OUTCOME_MOVED] = "moved",
 };
 
 /* ---- JSON ---- */

@@ -17,8 +17,12 @@ static void put_count(yajl_gen gen, const char *key, uint64_t value)
 
 static const char *state(struct vm *vm)
 {
+	int phase = atomic_load(&vm->migration.phase);
+
 	if (cleat_vmm_stopping(vm))
 		return "ending";
+	if (phase == PHASE_WAITING || phase == PHASE_LOADING)
+		return "incoming";
 	return cleat_vmm_pausing(vm) ? "paused" : "running";
 }
 
@@ -39,6 +43,59 @@ static void put_devices(struct vm *vm, yajl_gen gen)
 	yajl_gen_array_close(gen);
 }
 
+static const char *phase_name(int phase)
+{
+	static const char *const names[] = {
+		[PHASE_NONE] = "none",
+		[PHASE_WAITING] = "waiting",
+		[PHASE_LOADING] = "loading",
+		[PHASE_CONNECTING] = "connecting",
+		[PHASE_COPYING] = "copying",
+		[PHASE_STOPPED] = "stopped",
+		[PHASE_DONE] = "done",
+		[PHASE_FAILED] = "failed",
+		[PHASE_CANCELLED] = "cancelled",
+	};
+
+	return names[phase];
+}
+
+static void put_parts(const struct migration *m, yajl_gen gen)
+{
+	unsigned i;
+
+	put_string(gen, "downtime_ns");
+	yajl_gen_map_open(gen);
+	for (i = 0; i < PARTS; i++)
+		put_count(gen, cleat_vmm_part_name(i),
+			  atomic_load(&m->parts[i]));
+	yajl_gen_map_close(gen);
+}
+
+static void put_migration(struct vm *vm, yajl_gen gen)
+{
+	const struct migration *m = &vm->migration;
+	int phase = atomic_load(&m->phase);
+	uint64_t left = atomic_load(&m->left), rate = atomic_load(&m->rate);
+
+	put_string(gen, "migration");
+	yajl_gen_map_open(gen);
+	put_string(gen, "phase");
+	put_string(gen, phase_name(phase));
+	put_count(gen, "rounds", atomic_load(&m->rounds));
+	put_count(gen, "pages", atomic_load(&m->pages));
+	put_count(gen, "rate", rate);
+	put_count(gen, "left", left);
+	put_count(gen, "estimate_ms", rate ? left * 1000 / rate : 0);
+	/* Its thread has ended with these words, and writes no more. */
+	if (phase == PHASE_FAILED || phase == PHASE_CANCELLED) {
+		put_string(gen, "error");
+		put_string(gen, m->why);
+	}
+	put_parts(m, gen);
+	yajl_gen_map_close(gen);
+}
+
 void cleat_vmm_status_put(struct vm *vm, yajl_gen gen)
 {
 	put_string(gen, "state");
@@ -46,4 +103,5 @@ void cleat_vmm_status_put(struct vm *vm, yajl_gen gen)
 	put_count(gen, "cpus", vm->vcpu_count);
 	put_count(gen, "memory", vm->ram.size);
 	put_devices(vm, gen);
+	put_migration(vm, gen);
 }

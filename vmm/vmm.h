@@ -107,6 +107,7 @@ enum outcome {
 	OUTCOME_RESET = 3,
 	OUTCOME_TRIPLE_FAULT = 4,
 	OUTCOME_STOPPED = 5,
+	OUTCOME_MOVED = 6,
 };
 
 struct vm;
@@ -119,6 +120,7 @@ struct options {
 	const char *append;
 	const char *stats;
 	const char *control;
+	const char *incoming;
 	const char *devices[DEVICES_MAX];
 	unsigned device_count;
 	uint64_t memory; /* bytes */
@@ -304,6 +306,21 @@ size_t cleat_vmm_serial_input(struct serial *serial, const uint8_t *data,
 /* Writes what was held back. May block, as any write of a vCPU. */
 void cleat_vmm_serial_flush(struct serial *serial);
 
+/* What of it moves with the machine. */
+struct serial_state {
+	uint8_t ier, lcr, mcr, fcr, scratch, thre, line, reserved;
+	uint16_t divisor;
+	uint16_t queued;
+	uint32_t unsent_count;
+	uint8_t queue[SERIAL_QUEUE]; /* from its start */
+	uint8_t unsent[SERIAL_UNSENT];
+};
+
+void cleat_vmm_serial_save(struct serial *serial, struct serial_state *ret);
+/* Return: 0 or -EBADMSG. */
+int cleat_vmm_serial_load(struct serial *serial,
+			  const struct serial_state *state);
+
 /* ---- power.c: sleep, power-off and reset -------------------------------- */
 
 struct power {
@@ -333,6 +350,9 @@ struct device {
 	struct cleat_device *device;
 	struct cleat_pci *pci;
 	bool lost; /* and said so */
+	struct cleat_migration *migration; /* while the machine moves */
+	int state; /* a memory file for what has arrived of it, or -1 */
+	bool loaded; /* the function has arrived */
 };
 
 struct devices {
@@ -340,6 +360,7 @@ struct devices {
 	struct cleat_mmio *mmio;
 	struct device device[DEVICES_MAX];
 	unsigned count;
+	pthread_mutex_t lock; /* of their migrations */
 };
 
 int cleat_vmm_devices_open(struct devices *devices, struct vm *vm);
@@ -351,6 +372,8 @@ void cleat_vmm_devices_close(struct devices *devices);
 int cleat_vmm_cpu_setup(int vcpu, const struct machine *machine, unsigned id,
 			unsigned count, const struct boot *boot,
 			const char **ret_what);
+int cleat_vmm_cpu_set_cpuid(int vcpu, const struct machine *machine,
+			    unsigned id, unsigned count);
 /* The segments that the registers point to, and the page tables. */
 void cleat_vmm_cpu_tables(const struct ram *ram);
 
@@ -437,6 +460,8 @@ void cleat_vmm_console_close(struct vm *vm);
 /* Strings that were not given are empty. */
 struct command {
 	char command[COMMAND_WORD];
+	char to[COMMAND_TARGET];
+	char then[COMMAND_WORD];
 };
 
 /*
@@ -482,6 +507,198 @@ void cleat_vmm_control_handle(struct vm *vm, const struct pollfd *fds);
 /* Adds members to the map that is open. */
 void cleat_vmm_status_put(struct vm *vm, yajl_gen gen);
 
+/* ---- stream.c: sections with checksums ---------------------------------- */
+
+#define SECTION_MAX ((1u << 20) + 4096)
+
+enum section_type {
+	SECTION_SHAPE = 1,
+	SECTION_PAGES,
+	SECTION_FUNCTION,
+	SECTION_DEVICE,
+	SECTION_CPU,
+	SECTION_CHIPS,
+	SECTION_OWN,
+	SECTION_END,
+	SECTION_READY, /* back */
+	SECTION_GO,
+	SECTION_RUNNING, /* back */
+};
+
+struct stream {
+	int fd;
+	const atomic_bool *cancelled; /* ends every wait */
+	uint8_t *in;
+	uint8_t *out;
+	enum section_type type; /* being written */
+	size_t used;
+	bool overflow;
+	uint32_t sent;
+	uint32_t received;
+	uint64_t bytes;
+	char why[256]; /* of the first failure */
+};
+
+/* A section's bytes, in the stream's buffer until the next is received. */
+struct section {
+	uint16_t type;
+	size_t left;
+	const uint8_t *data;
+};
+
+/* @fd is borrowed. */
+int cleat_vmm_stream_open(struct stream *stream, int fd,
+			  const atomic_bool *cancelled);
+void cleat_vmm_stream_close(struct stream *stream);
+/* Return: @code. */
+int cleat_vmm_stream_fail(struct stream *stream, int code, const char *format,
+			  ...) __attribute__((format(printf, 3, 4)));
+void cleat_vmm_stream_begin(struct stream *stream, enum section_type type);
+void cleat_vmm_stream_add(struct stream *stream, const void *data,
+			  size_t length);
+/* Return: where to write @length bytes, NULL if there is no room. */
+void *cleat_vmm_stream_room(struct stream *stream, size_t length);
+int cleat_vmm_stream_send(struct stream *stream);
+int cleat_vmm_stream_receive(struct stream *stream, struct section *ret);
+/* Return: 0, or -EBADMSG if it has not so much. */
+int cleat_vmm_section_take(struct section *section, void *ret, size_t length);
+
+/* ---- channel.c: where a machine goes to or comes from ------------------- */
+
+struct channel {
+	const char *target; /* as the user gave it; borrowed */
+	int fd;
+	bool answers; /* the other side can say something */
+	pid_t pid; /* of a command */
+	const char *path; /* of a file */
+	char partial[COMMAND_TARGET]; /* what it is called until it is whole */
+	char why[COMMAND_TARGET + 128];
+};
+
+bool cleat_vmm_channel_known(const char *target);
+int cleat_vmm_channel_open(struct channel *channel, const char *target,
+			   bool outgoing, const atomic_bool *cancelled);
+/* Return: 0 when all that was written is safe where it went. */
+int cleat_vmm_channel_finish(struct channel *channel);
+void cleat_vmm_channel_close(struct channel *channel);
+
+/* ---- board.c, cpustate.c, pages.c, travel.c: the parts of a machine ----- */
+
+/* What both sides must have alike. */
+struct shape {
+	uint64_t memory;
+	uint64_t window64_start;
+	uint32_t cpus;
+	uint32_t devices;
+	uint32_t answers;
+	uint32_t reserved;
+};
+
+int cleat_vmm_shape_save(struct stream *stream, const struct vm *vm,
+			 bool answers);
+int cleat_vmm_shape_load(struct stream *stream, struct vm *vm,
+			 struct section *section, bool *ret_answers);
+int cleat_vmm_chips_save(struct stream *stream, const struct vm *vm);
+int cleat_vmm_chips_load(struct stream *stream, struct vm *vm,
+			 struct section *section);
+/* The guest's clock goes on from where it was saved. */
+void cleat_vmm_clock_start(struct vm *vm);
+/* Tells the guest that it stood still. */
+void cleat_vmm_clock_stood(struct vm *vm);
+int cleat_vmm_own_save(struct stream *stream, struct vm *vm);
+int cleat_vmm_own_load(struct vm *vm, struct section *section);
+int cleat_vmm_cpu_save(struct stream *stream, const struct vcpu *vcpu);
+int cleat_vmm_cpu_load(struct stream *stream, struct vm *vm,
+		       struct section *section);
+
+int cleat_vmm_pages_start(struct vm *vm);
+void cleat_vmm_pages_stop(struct vm *vm);
+/* Brings all logs together; @final: devices are stopped. */
+int cleat_vmm_pages_collect(struct vm *vm, bool final);
+/* Sends what is dirty, and counts it in @pages. */
+int cleat_vmm_pages_send(struct stream *stream, struct vm *vm,
+			 atomic_ulong *pages);
+int cleat_vmm_pages_receive(struct vm *vm, struct section *section);
+
+/* In the order of <cleat/migration.h>. */
+int cleat_vmm_travel_open(struct stream *stream, struct devices *devices);
+void cleat_vmm_travel_close(struct devices *devices);
+/* Context: any thread. */
+void cleat_vmm_travel_cancel(struct devices *devices);
+int cleat_vmm_travel_start(struct stream *stream, struct devices *devices);
+int cleat_vmm_travel_stop(struct stream *stream, struct devices *devices);
+int cleat_vmm_travel_functions(struct stream *stream, struct devices *devices);
+int cleat_vmm_travel_save(struct stream *stream, struct devices *devices);
+int cleat_vmm_travel_keep(struct devices *devices, struct section *section);
+int cleat_vmm_travel_function(struct stream *stream, struct devices *devices,
+			      struct section *section);
+int cleat_vmm_travel_load(struct stream *stream, struct devices *devices);
+int cleat_vmm_travel_run(struct stream *stream, struct devices *devices);
+int cleat_vmm_travel_resume(struct stream *stream, struct devices *devices);
+
+/* ---- migrate.c, incoming.c: a machine leaves, or arrives ---------------- */
+
+enum phase {
+	PHASE_NONE,
+	PHASE_WAITING, /* for a source */
+	PHASE_LOADING,
+	PHASE_CONNECTING,
+	PHASE_COPYING, /* the guest runs */
+	PHASE_STOPPED, /* it does not */
+	PHASE_DONE,
+	PHASE_FAILED,
+	PHASE_CANCELLED,
+};
+
+/* What the time is spent on during which no vCPU runs. */
+enum part {
+	PART_STOP, /* the vCPUs */
+	PART_DEVICES, /* stopping them, and what the guest sees of them */
+	PART_CPUS,
+	PART_RAM, /* last round */
+	PART_STATE, /* the devices' */
+	PART_ARRIVAL, /* until the other side has it all */
+	PART_START,
+	PARTS,
+};
+
+/* One at a time; its thread's but for what is atomic. */
+struct migration {
+	struct vm *vm;
+	pthread_t thread;
+	bool started;
+	bool go_on; /* here, when it is done */
+	char target[COMMAND_TARGET];
+	atomic_int phase; /* enum phase */
+	atomic_bool cancelled;
+	struct cleat_cancel *waits; /* set when the program ends */
+	struct channel channel;
+	struct stream stream;
+	bool logging, stopped, functions; /* how far it has come */
+	bool doubtful; /* where the guest runs now */
+	uint64_t mark; /* when the last part ended */
+	atomic_uint rounds;
+	atomic_ulong pages;
+	atomic_ulong rate; /* bytes in a second */
+	atomic_ulong left; /* bytes dirty */
+	atomic_ulong parts[PARTS]; /* ns */
+	char why[COMMAND_TARGET + 256]; /* of a phase FAILED or CANCELLED */
+};
+
+/* From the main thread. Return: 0 or -errno. */
+int cleat_vmm_migration_start(struct vm *vm, const char *target, bool outgoing,
+			      bool go_on);
+void cleat_vmm_migration_cancel(struct vm *vm);
+void cleat_vmm_migration_join(struct vm *vm);
+/* The program ends, and a migration with it. */
+void cleat_vmm_migration_end(struct vm *vm);
+/* Whether one is under way. Context: any thread. */
+bool cleat_vmm_migrating(struct vm *vm);
+const char *cleat_vmm_part_name(unsigned part);
+/* The thread of one that arrives. */
+void *cleat_vmm_arrive(void *opaque);
+uint64_t cleat_vmm_now_ns(void);
+
 /* ---- stats.c: --stats --------------------------------------------------- */
 
 int cleat_vmm_stats_write(struct vm *vm, const char *path);
@@ -500,6 +717,8 @@ struct vm {
 	struct devices devices;
 	struct control control;
 	struct pause pause;
+	struct migration migration;
+	uint64_t clock; /* of a machine that has arrived */
 	struct vcpu vcpus[CPUS_MAX];
 	unsigned vcpu_count;
 	atomic_int outcome; /* enum outcome */

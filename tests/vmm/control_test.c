@@ -102,7 +102,7 @@ CLEAT_TC(pause__nobody_reads)
 	ATF_REQUIRE(wait_fd(fifo, POLLIN, PATIENCE_MS));
 	require_answer(control, "{\"command\":\"pause\"}", "{\"ok\":true}");
 	require_answer(control, "{\"command\":\"resume\"}", "{\"ok\":true}");
-	for (; total < 300000; total += n) {
+	for (; total < 120000; total += n) {
 		ssize_t i;
 
 		ATF_REQUIRE(wait_fd(fifo, POLLIN, PATIENCE_MS));

@@ -39,7 +39,8 @@ void write_kernel(const char *path, const void *code, size_t size)
 	ATF_REQUIRE_EQ(0, fclose(stream));
 }
 
-void start_vmm(struct child *child, const char *const *words)
+void start_vmm_as(struct child *child, const char *name,
+		  const char *const *words)
 {
 	const char *argv[32];
 	size_t i;
@@ -48,7 +49,12 @@ void start_vmm(struct child *child, const char *const *words)
 	for (i = 0; words[i]; i++)
 		argv[1 + i] = words[i];
 	argv[1 + i] = NULL;
-	child_start(child, "vmm", argv);
+	child_start(child, name, argv);
+}
+
+void start_vmm(struct child *child, const char *const *words)
+{
+	start_vmm_as(child, "vmm", words);
 }
 
 int finish_vmm(struct child *child)

@@ -24,6 +24,9 @@ void write_kernel(const char *path, const void *code, size_t size);
 
 /* Starts cleat-vmm; what it says is in vmm.out and vmm.err. */
 void start_vmm(struct child *child, const char *const *words);
+/* The same under another name: NAME.out, NAME.err. */
+void start_vmm_as(struct child *child, const char *name,
+		  const char *const *words);
 /* Its exit status. */
 int finish_vmm(struct child *child);
 

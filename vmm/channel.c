@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Where a machine goes to or comes from: a UNIX socket, a descriptor that was
+ * inherited, a command's input or output, a file. A socket can be answered,
+ * the others cannot.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/vmm.h"
+
+#define TICK_MS 50
+#define COMMAND_ENDS_MS 30000
+
+extern char **environ;
+
+static int fail(struct channel *channel, int err)
+{
+	errno = -err;
+	snprintf(channel->why, sizeof(channel->why), "%s: %m", channel->target);
+	return err;
+}
+
+static int wrong(struct channel *channel, const char *why)
+{
+	snprintf(channel->why, sizeof(channel->why), "%s: %s", channel->target,
+		 why);
+	return -EINVAL;
+}
+
+static bool has_prefix(const char *text, const char *prefix,
+		       const char **ret_rest)
+{
+	size_t length = strlen(prefix);
+
+	*ret_rest = text + length;
+	return !strncmp(text, prefix, length) && text[length];
+}
+
+/* ---- Commands ---- */
+
+/* The child gets its signals as a program expects them. */
+static int spawn(const char *command, int fd, int as, pid_t *ret_pid)
+{
+	char *argv[] = { (char *)"sh", (char *)"-c", (char *)command, NULL };
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	sigset_t none, ignored;
+	int err;
+
+	sigemptyset(&none);
+	sigemptyset(&ignored);
+	sigaddset(&ignored, SIGPIPE);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawnattr_init(&attr);
+	posix_spawn_file_actions_adddup2(&actions, fd, as);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &ignored);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK |
+						POSIX_SPAWN_SETSIGDEF);
+	err = posix_spawn(ret_pid, "/bin/sh", &actions, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&actions);
+	return -err;
+}
+
+static int open_command(struct channel *channel, const char *command,
+			bool outgoing)
+{
+	int ends[2], err;
+
+	if (pipe2(ends, O_CLOEXEC))
+		return fail(channel, -errno);
+	err = spawn(command, ends[!outgoing], !outgoing, &channel->pid);
+	close(ends[!outgoing]);
+	channel->fd = ends[outgoing];
+	return err ? fail(channel, err) : 0;
+}
+
+/* It has seen the end of its input, or has lost its reader. */
+static int end_command(struct channel *channel)
+{
+	unsigned waited;
+	int status;
+
+	for (waited = 0; waited < COMMAND_ENDS_MS; waited += TICK_MS) {
+		if (waitpid(channel->pid, &status, WNOHANG) == channel->pid) {
+			channel->pid = 0;
+			if (!WIFEXITED(status) || WEXITSTATUS(status))
+				return wrong(channel, "the command failed");
+			return 0;
+		}
+		poll(NULL, 0, TICK_MS);
+	}
+	return wrong(channel, "the command does not end");
+}
+
+/* ---- Sockets and descriptors ---- */
+
+static int connect_to(struct channel *channel, const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	if (strlen(path) >= sizeof(address.sun_path))
+		return wrong(channel, "the path is too long");
+	strcpy(address.sun_path, path);
+	channel->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (channel->fd < 0 ||
+	    connect(channel->fd, (struct sockaddr *)&address, sizeof(address)))
+		return fail(channel, -errno);
+	return 0;
+}
+
+static int accept_from(struct channel *channel, const char *path,
+		       const atomic_bool *cancelled)
+{
+	int listener = cleat_vmm_listen("--incoming", path);
+	struct pollfd poll_fd = { .fd = listener, .events = POLLIN };
+
+	if (listener < 0)
+		return wrong(channel, "cannot listen");
+	/* Whoever starts us may take as long as he likes to send. */
+	while (channel->fd < 0 && !atomic_load(cancelled))
+		if (poll(&poll_fd, 1, TICK_MS) > 0)
+			channel->fd = accept4(listener, NULL, NULL,
+					      SOCK_CLOEXEC);
+	close(listener);
+	unlink(path);
+	return channel->fd < 0 ? wrong(channel, "called off") : 0;
+}
+
+static int inherit(struct channel *channel, const char *number)
+{
+	int type;
+	socklen_t size = sizeof(type);
+	char *end;
+	long fd = strtol(number, &end, 10);
+
+	if (*end || fd < 0 || fd > 1 << 20)
+		return wrong(channel, "not the number of a descriptor");
+	channel->fd = fcntl((int)fd, F_DUPFD_CLOEXEC, 3);
+	if (channel->fd < 0)
+		return fail(channel, -errno);
+	channel->answers = !getsockopt(channel->fd, SOL_SOCKET, SO_TYPE, &type,
+				       &size);
+	return 0;
+}
+
+/* ---- Files ---- */
+
+/* Under another name until it is whole: an older one is not lost by trying. */
+static int create_file(struct channel *channel, const char *path)
+{
+	int n = snprintf(channel->partial, sizeof(channel->partial),
+			 "%s.partial", path);
+
+	if (n < 0 || (size_t)n >= sizeof(channel->partial))
+		return wrong(channel, "the path is too long");
+	channel->path = path;
+	channel->fd = open(channel->partial,
+			   O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	return channel->fd < 0 ? fail(channel, -errno) : 0;
+}
+
+static int end_file(struct channel *channel)
+{
+	if (fsync(channel->fd) || rename(channel->partial, channel->path))
+		return fail(channel, -errno);
+	channel->partial[0] = 0;
+	return 0;
+}
+
+/* ---- All of them ---- */
+
+bool cleat_vmm_channel_known(const char *target)
+{
+	const char *rest;
+
+	return has_prefix(target, "unix:", &rest) ||
+	       has_prefix(target, "fd:", &rest) ||
+	       has_prefix(target, "exec:", &rest) ||
+	       has_prefix(target, "file:", &rest);
+}
+
+int cleat_vmm_channel_open(struct channel *channel, const char *target,
+			   bool outgoing, const atomic_bool *cancelled)
+{
+	const char *rest;
+
+	*channel = (struct channel){ .fd = -1, .target = target };
+	if (has_prefix(target, "unix:", &rest)) {
+		channel->answers = true;
+		return outgoing ? connect_to(channel, rest) :
+				  accept_from(channel, rest, cancelled);
+	}
+	if (has_prefix(target, "fd:", &rest))
+		return inherit(channel, rest);
+	if (has_prefix(target, "exec:", &rest))
+		return open_command(channel, rest, outgoing);
+	if (!has_prefix(target, "file:", &rest))
+		return wrong(channel, "not unix:, fd:, exec: or file:");
+	if (outgoing)
+		return create_file(channel, rest);
+	channel->fd = open(rest, O_RDONLY | O_CLOEXEC);
+	return channel->fd < 0 ? fail(channel, -errno) : 0;
+}
+
+int cleat_vmm_channel_finish(struct channel *channel)
+{
+	int err = 0;
+
+	if (channel->partial[0])
+		err = end_file(channel);
+	close(channel->fd);
+	channel->fd = -1;
+	if (!err && channel->pid)
+		err = end_command(channel);
+	return err;
+}
+
+void cleat_vmm_channel_close(struct channel *channel)
+{
+	if (channel->fd >= 0)
+		close(channel->fd);
+	channel->fd = -1;
+	if (channel->partial[0])
+		unlink(channel->partial);
+	channel->partial[0] = 0;
+	/* It has lost its other end; who ignores that is ended. */
+	if (channel->pid && waitpid(channel->pid, NULL, WNOHANG) == 0) {
+		kill(channel->pid, SIGTERM);
+		end_command(channel);
+	}
+	channel->pid = 0;
+}

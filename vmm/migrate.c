@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The machine leaves. RAM is copied in rounds while the guest runs; then all
+ * stops, what is left is sent, and the other side says that it has everything.
+ * Until it has been told to go on, whatever goes wrong makes the machine run on
+ * here. docs/vmm.md has the order and why it is so.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "vmm/vmm.h"
+
+#define ROUNDS_MAX 30
+/* Stop when what is left takes no longer than this. */
+#define LAST_ROUND_MS 50
+#define STOP_MS 10000
+
+uint64_t cleat_vmm_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static int failed(struct migration *m, int err, const char *what)
+{
+	return cleat_vmm_stream_fail(&m->stream, err, "%s: %s", what,
+				     strerror(-err));
+}
+
+/* ---- While the guest runs ---- */
+
+static int begin(struct migration *m)
+{
+	struct vm *vm = m->vm;
+	int err = cleat_vmm_travel_open(&m->stream, &vm->devices);
+
+	if (!err)
+		err = cleat_vmm_shape_save(&m->stream, vm, m->channel.answers);
+	if (err)
+		return err;
+	m->logging = true;
+	err = cleat_vmm_pages_start(vm);
+	if (err)
+		return failed(m, err, "logging what is written");
+	return cleat_vmm_travel_start(&m->stream, &vm->devices);
+}
+
+/* Bytes of memory in a second, whatever their zeroes took to send. */
+static uint64_t rate_since(const struct migration *m, uint64_t pages,
+			   uint64_t from_ns)
+{
+	uint64_t ns = cleat_vmm_now_ns() - from_ns;
+	uint64_t bytes = (atomic_load(&m->pages) - pages) * 4096;
+
+	return ns ? (uint64_t)((double)bytes * 1e9 / (double)ns) : 0;
+}
+
+static void report(struct migration *m)
+{
+	uint64_t left = atomic_load(&m->left), rate = atomic_load(&m->rate);
+	uint64_t ms = rate ? left * 1000 / rate : 0;
+
+	cleat_vmm_say("migration: round %u: %lu pages sent, %.1f MiB/s, %.1f MiB left, about %llu ms",
+		      atomic_load(&m->rounds), atomic_load(&m->pages),
+		      (double)rate / (double)MiB, (double)left / (double)MiB,
+		      (unsigned long long)ms);
+}
+
+/* Whether what is left may be sent while the guest stands still. */
+static bool is_little(const struct migration *m)
+{
+	uint64_t left = atomic_load(&m->left), rate = atomic_load(&m->rate);
+
+	return left <= rate * LAST_ROUND_MS / 1000;
+}
+
+static int copy_round(struct migration *m)
+{
+	uint64_t from_ns = cleat_vmm_now_ns(), pages = m->pages;
+	struct vm *vm = m->vm;
+	int err;
+
+	err = cleat_vmm_pages_send(&m->stream, vm, &m->pages);
+	if (!err)
+		err = cleat_vmm_travel_save(&m->stream, &vm->devices);
+	if (err)
+		return err;
+	atomic_store(&m->rate, rate_since(m, pages, from_ns));
+	err = cleat_vmm_pages_collect(vm, false);
+	if (err)
+		return failed(m, err, "which pages are dirty");
+	atomic_store(&m->left, cleat_memory_log_dirty(vm->ram.memory));
+	atomic_fetch_add(&m->rounds, 1);
+	report(m);
+	return 0;
+}
+
+static int copy_rounds(struct migration *m)
+{
+	int err = cleat_vmm_pages_collect(m->vm, false);
+
+	if (err)
+		return failed(m, err, "which pages are dirty");
+	do
+		err = copy_round(m);
+	while (!err && !is_little(m) && atomic_load(&m->rounds) < ROUNDS_MAX);
+	return err;
+}
+
+/* ---- While it stands still ---- */
+
+/* The time since the last part ended is this part's. */
+static void account(struct migration *m, enum part part)
+{
+	uint64_t now = cleat_vmm_now_ns();
+
+	atomic_store(&m->parts[part], now - m->mark);
+	m->mark = now;
+}
+
+static int stop_all(struct migration *m)
+{
+	struct vm *vm = m->vm;
+	int err = cleat_vmm_pause(vm, PAUSE_MIGRATION, STOP_MS);
+
+	if (err)
+		return failed(m, err, "stopping the CPUs");
+	m->stopped = true;
+	account(m, PART_STOP);
+	err = cleat_vmm_travel_stop(&m->stream, &vm->devices);
+	if (err)
+		return err;
+	m->functions = true;
+	err = cleat_vmm_travel_functions(&m->stream, &vm->devices);
+	account(m, PART_DEVICES);
+	return err;
+}
+
+static int send_cpus(struct migration *m)
+{
+	struct vm *vm = m->vm;
+	unsigned i;
+	int err = 0;
+
+	/* An interrupt chip gives what it has to the CPUs' APICs: it is last. */
+	for (i = 0; !err && i < vm->vcpu_count; i++)
+		err = cleat_vmm_cpu_save(&m->stream, &vm->vcpus[i]);
+	if (!err)
+		err = cleat_vmm_chips_save(&m->stream, vm);
+	if (!err)
+		err = cleat_vmm_own_save(&m->stream, vm);
+	account(m, PART_CPUS);
+	return err;
+}
+
+static int send_last_pages(struct migration *m)
+{
+	int err = cleat_vmm_pages_collect(m->vm, true);
+
+	if (err)
+		return failed(m, err, "which pages are dirty");
+	err = cleat_vmm_pages_send(&m->stream, m->vm, &m->pages);
+	account(m, PART_RAM);
+	return err;
+}
+
+static int send_end(struct migration *m)
+{
+	uint32_t paused = atomic_load(&m->vm->pause.wanted) & PAUSE_USER;
+	int err = cleat_vmm_travel_save(&m->stream, &m->vm->devices);
+
+	if (err)
+		return err;
+	cleat_vmm_stream_begin(&m->stream, SECTION_END);
+	cleat_vmm_stream_add(&m->stream, &paused, sizeof(paused));
+	err = cleat_vmm_stream_send(&m->stream);
+	account(m, PART_STATE);
+	return err;
+}
+
+static int copy_rest(struct migration *m)
+{
+	int err;
+
+	m->mark = cleat_vmm_now_ns();
+	err = stop_all(m);
+	if (!err)
+		err = send_cpus(m);
+	if (!err)
+		err = send_last_pages(m);
+	return err ? err : send_end(m);
+}
+
+/* ---- From one hand to the other ---- */
+
+static int expect(struct migration *m, enum section_type type,
+		  struct section *ret)
+{
+	int err = cleat_vmm_stream_receive(&m->stream, ret);
+
+	if (!err && ret->type != type)
+		err = cleat_vmm_stream_fail(&m->stream, -EBADMSG,
+					    "the other side says something else");
+	return err;
+}
+
+/*
+ * Once it has been told to go on, the other side may run the guest at any time;
+ * if it ends without a word, only somebody who knows that it is gone can say
+ * that the guest may go on here.
+ */
+static int hand_over(struct migration *m)
+{
+	struct section section;
+	uint64_t start_ns = 0;
+	int err;
+
+	if (!m->channel.answers) {
+		err = cleat_vmm_channel_finish(&m->channel);
+		account(m, PART_ARRIVAL);
+		return err;
+	}
+	err = expect(m, SECTION_READY, &section);
+	account(m, PART_ARRIVAL);
+	if (err)
+		return err;
+	cleat_vmm_stream_begin(&m->stream, SECTION_GO);
+	err = cleat_vmm_stream_send(&m->stream);
+	if (err)
+		return err;
+	err = expect(m, SECTION_RUNNING, &section);
+	if (!err)
+		err = cleat_vmm_section_take(&section, &start_ns,
+					     sizeof(start_ns));
+	atomic_store(&m->parts[PART_START], start_ns);
+	m->doubtful = err != 0;
+	return err;
+}
+
+/* ---- All of it ---- */
+
+static void run_on(struct migration *m)
+{
+	struct vm *vm = m->vm;
+
+	cleat_vmm_travel_run(&m->stream, &vm->devices);
+	if (m->logging)
+		cleat_vmm_pages_stop(vm);
+	if (m->functions)
+		cleat_vmm_travel_resume(&m->stream, &vm->devices);
+	if (!m->stopped)
+		return;
+	cleat_vmm_clock_stood(vm);
+	if (m->doubtful)
+		atomic_fetch_or(&vm->pause.wanted, PAUSE_USER);
+	cleat_vmm_resume(vm, PAUSE_MIGRATION);
+}
+
+static uint64_t downtime(const struct migration *m)
+{
+	uint64_t sum = 0;
+	unsigned i;
+
+	for (i = 0; i < PARTS; i++)
+		sum += atomic_load(&m->parts[i]);
+	return sum;
+}
+
+const char *cleat_vmm_part_name(unsigned part)
+{
+	static const char *const names[PARTS] = {
+		[PART_STOP] = "stop",	    [PART_DEVICES] = "device_stop",
+		[PART_CPUS] = "cpus",	    [PART_RAM] = "last_ram",
+		[PART_STATE] = "device_state", [PART_ARRIVAL] = "arrival",
+		[PART_START] = "start",
+	};
+
+	return names[part];
+}
+
+static void tell_success(struct migration *m)
+{
+	char parts[256];
+	size_t used = 0;
+	unsigned i;
+
+	for (i = 0; i < PARTS && used < sizeof(parts); i++)
+		used += (size_t)snprintf(parts + used, sizeof(parts) - used,
+					 "%s%s %.3f", i ? ", " : "",
+					 cleat_vmm_part_name(i),
+					 (double)m->parts[i] / 1e6);
+	cleat_vmm_say("migration: done: %u rounds, %lu pages, %.1f MiB; down %.3f ms: %s",
+		      atomic_load(&m->rounds), atomic_load(&m->pages),
+		      (double)m->stream.bytes / (double)MiB,
+		      (double)downtime(m) / 1e6, parts);
+}
+
+static void tell_failure(struct migration *m, int err)
+{
+	const char *why = m->stream.why[0]  ? m->stream.why :
+			  m->channel.why[0] ? m->channel.why :
+					      strerror(-err);
+
+	snprintf(m->why, sizeof(m->why), "%s", why);
+	cleat_vmm_say("migration to %s: %s: %s", m->target, m->why,
+		      m->doubtful ? "it had been told to go on: make sure that it does not run there, then resume" :
+				    "the machine runs on here");
+	atomic_store(&m->phase, err == -ECANCELED ? PHASE_CANCELLED :
+						    PHASE_FAILED);
+}
+
+static int go(struct migration *m)
+{
+	int err = cleat_vmm_channel_open(&m->channel, m->target, true,
+					 &m->cancelled);
+
+	if (!err)
+		err = cleat_vmm_stream_open(&m->stream, m->channel.fd,
+					    &m->cancelled);
+	if (err)
+		return err;
+	atomic_store(&m->phase, PHASE_COPYING);
+	err = begin(m);
+	if (!err)
+		err = copy_rounds(m);
+	if (err)
+		return err;
+	atomic_store(&m->phase, PHASE_STOPPED);
+	err = copy_rest(m);
+	return err ? err : hand_over(m);
+}
+
+static void *leave(void *opaque)
+{
+	struct migration *m = opaque;
+	int err;
+
+	cleat_cancel_enter(m->waits);
+	err = go(m);
+	if (err || m->go_on)
+		run_on(m);
+	cleat_vmm_travel_close(&m->vm->devices);
+	cleat_vmm_channel_close(&m->channel);
+	if (err) {
+		tell_failure(m, err);
+	} else {
+		tell_success(m);
+		atomic_store(&m->phase, PHASE_DONE);
+		if (!m->go_on)
+			cleat_vmm_stop(m->vm, OUTCOME_MOVED);
+	}
+	cleat_vmm_stream_close(&m->stream);
+	cleat_cancel_enter(NULL);
+	return NULL;
+}
+
+/* ---- For the main thread ---- */
+
+bool cleat_vmm_migrating(struct vm *vm)
+{
+	switch (atomic_load(&vm->migration.phase)) {
+	case PHASE_CONNECTING:
+	case PHASE_COPYING:
+	case PHASE_STOPPED:
+	case PHASE_WAITING:
+	case PHASE_LOADING:
+		return true;
+	}
+	return false;
+}
+
+int cleat_vmm_migration_start(struct vm *vm, const char *target, bool outgoing,
+			      bool go_on)
+{
+	struct migration *m = &vm->migration;
+	int err;
+
+	cleat_vmm_migration_join(vm);
+	*m = (struct migration){ .vm = vm, .go_on = go_on };
+	m->channel.fd = -1;
+	snprintf(m->target, sizeof(m->target), "%s", target);
+	atomic_store(&m->phase, outgoing ? PHASE_CONNECTING : PHASE_WAITING);
+	err = cleat_cancel_create(&m->waits);
+	if (!err)
+		err = -pthread_create(&m->thread, NULL,
+				      outgoing ? leave : cleat_vmm_arrive, m);
+	m->started = !err;
+	if (err)
+		atomic_store(&m->phase, PHASE_FAILED);
+	return err;
+}
+
+void cleat_vmm_migration_cancel(struct vm *vm)
+{
+	atomic_store(&vm->migration.cancelled, true);
+	cleat_vmm_travel_cancel(&vm->devices);
+}
+
+void cleat_vmm_migration_join(struct vm *vm)
+{
+	struct migration *m = &vm->migration;
+
+	if (m->started)
+		pthread_join(m->thread, NULL);
+	m->started = false;
+	cleat_cancel_destroy(m->waits);
+	m->waits = NULL;
+}
+
+void cleat_vmm_migration_end(struct vm *vm)
+{
+	struct migration *m = &vm->migration;
+
+	cleat_vmm_migration_cancel(vm);
+	if (m->waits)
+		cleat_cancel_set(m->waits);
+	cleat_vmm_migration_join(vm);
+}
