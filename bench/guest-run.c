@@ -237,15 +237,35 @@ static int run_once(struct guest_cpu *cpu, unsigned number,
 	}
 }
 
+/* What a guest that does not end is at: its registers, and how often it came
+ * back since @before. */
+static void tell_late(struct guest_cpu *cpu, const struct guest_returns *before)
+{
+	const struct guest_returns *now = &cpu->returns;
+	struct kvm_regs regs = {0};
+
+	ioctl(cpu->fd, KVM_GET_REGS, &regs);
+	fprintf(stderr,
+		"guest: late at %#llx, last exit %u; since it was started "
+		"%llu reads, %llu writes, %llu faults, %llu interrupted\n",
+		regs.rip, cpu->run->exit_reason,
+		(unsigned long long)(now->reads - before->reads),
+		(unsigned long long)(now->writes - before->writes),
+		(unsigned long long)(now->faults - before->faults),
+		(unsigned long long)(now->interrupted - before->interrupted));
+}
+
 int cleat_guest_run(struct guest *guest, unsigned cpu, struct guest_op *ops,
 		    unsigned nr, const struct guest_hooks *hooks, unsigned ms)
 {
+	struct guest_returns before;
 	volatile sig_atomic_t kicked = 0;
 	timer_t timer;
 	int err = write_program(guest, cpu, ops, nr);
 
 	if (err)
 		return err;
+	before = guest->cpus[cpu].returns;
 	kick_run = guest->cpus[cpu].run;
 	kick_run->immediate_exit = 0;
 	kick_flag = &kicked;
@@ -260,6 +280,8 @@ int cleat_guest_run(struct guest *guest, unsigned cpu, struct guest_op *ops,
 	read_results(guest, cpu, ops, nr);
 	if (err == 1)
 		return 0;
+	if (!err)
+		tell_late(&guest->cpus[cpu], &before);
 	return err ? err : -ETIMEDOUT;
 }
 

@@ -309,6 +309,7 @@ static const char *hammer_once(struct hammer *hammer, unsigned short seed[3])
 	struct guest_op ops[LOADS + 2];
 	int units[LOADS], expected[UNITS];
 	bool settled;
+	int err;
 
 	for (unsigned u = 0; u < UNITS; u++)
 		expected[u] = atomic_load(&game->owner[u]);
@@ -316,9 +317,10 @@ static const char *hammer_once(struct hammer *hammer, unsigned short seed[3])
 		aim(&ops[i], &units[i], seed);
 	for (unsigned i = LOADS; i < LOADS + 2; i++)
 		ring_some(&ops[i], seed);
-	if (cleat_guest_run(game->rig.guest, hammer->cpu, ops, LOADS + 2,
-			    &game->rig.machine.hooks, RUN_MS))
-		return "the guest's run failed";
+	err = cleat_guest_run(game->rig.guest, hammer->cpu, ops, LOADS + 2,
+			      &game->rig.machine.hooks, RUN_MS);
+	if (err)
+		return strerror(-err);
 	settled = !(version % 2) && version == atomic_load(&game->version);
 	return check_loads(game, ops, units, expected, settled);
 }
