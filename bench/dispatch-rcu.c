@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The library's own: cleat_mmio_access(), whole. */
+/* The library's own: cleat_mmio_access(), whole; and under a VMM's RCU. */
 #include <cleat/device.h>
 #include <cleat/mmio.h>
+#include <cleat/rcu.h>
 #include <cleat/server.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +11,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <urcu/urcu-memb.h>
+#include <urcu/urcu-qsbr.h>
 
 #include "bench/dispatch.h"
 
@@ -46,9 +49,9 @@ static int add_region(void)
 	if (fd < 0)
 		return -errno;
 	err = ftruncate(fd, CLEAT_BENCH_PAGE) ||
-			      fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) ?
-		      -errno :
-		      cleat_server_add_region(srv, &region, NULL);
+			      fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK)
+		      ? -errno
+		      : cleat_server_add_region(srv, &region, NULL);
 	close(fd);
 	return err;
 }
@@ -139,13 +142,113 @@ static int update(void)
 	if (extra_in)
 		cleat_binding_unplace(bindings[num - 1]);
 	else
-		err = cleat_binding_place(bindings[num - 1],
-					  CLEAT_BENCH_BASE +
-						  (num - 1) *
-							  CLEAT_BENCH_STRIDE);
+		err = cleat_binding_place(
+			bindings[num - 1],
+			CLEAT_BENCH_BASE + (num - 1) * CLEAT_BENCH_STRIDE);
 	extra_in = !extra_in;
 	return err;
 }
+
+/* --- RCU that the VMM brings ------------------------------------------------
+ */
+
+/* Threads are taken in as they come, and taken out before they end. */
+static void memb_leave(void *unused)
+{
+	urcu_memb_unregister_thread();
+}
+
+static void qsbr_leave(void *unused)
+{
+	urcu_qsbr_unregister_thread();
+}
+
+static pthread_key_t memb_key, qsbr_key;
+static _Thread_local bool is_memb, is_qsbr;
+
+static void __attribute__((noinline)) memb_enter(void)
+{
+	urcu_memb_register_thread();
+	pthread_setspecific(memb_key, &memb_key);
+	is_memb = true;
+}
+
+static void memb_lock(void)
+{
+	if (!is_memb)
+		memb_enter();
+	urcu_memb_read_lock();
+}
+
+/* Offline outside of sections: a vCPU's thread may be in its guest for ever. */
+static void __attribute__((noinline)) qsbr_enter(void)
+{
+	urcu_qsbr_register_thread();
+	urcu_qsbr_thread_offline();
+	pthread_setspecific(qsbr_key, &qsbr_key);
+	is_qsbr = true;
+}
+
+static void qsbr_lock(void)
+{
+	if (!is_qsbr)
+		qsbr_enter();
+	urcu_qsbr_thread_online();
+}
+
+static const struct cleat_rcu_ops memb_ops = {
+	.size = sizeof(memb_ops),
+	.read_lock = memb_lock,
+	.read_unlock = urcu_memb_read_unlock,
+	.synchronize = urcu_memb_synchronize_rcu,
+};
+
+static const struct cleat_rcu_ops qsbr_ops = {
+	.size = sizeof(qsbr_ops),
+	.read_lock = qsbr_lock,
+	.read_unlock = urcu_qsbr_thread_offline,
+	.synchronize = urcu_qsbr_synchronize_rcu,
+};
+
+static int create_memb(unsigned regions)
+{
+	static bool has_key;
+
+	if (!has_key)
+		has_key = !pthread_key_create(&memb_key, memb_leave);
+	return cleat_rcu_use(&memb_ops) ?: create(regions);
+}
+
+static int create_qsbr(unsigned regions)
+{
+	static bool has_key;
+
+	if (!has_key)
+		has_key = !pthread_key_create(&qsbr_key, qsbr_leave);
+	return cleat_rcu_use(&qsbr_ops) ?: create(regions);
+}
+
+static void destroy_given(void)
+{
+	destroy();
+	cleat_rcu_use(NULL);
+}
+
+const struct bench_dispatch cleat_bench_memb = {
+	.name = "rcu memb",
+	.create = create_memb,
+	.destroy = destroy_given,
+	.store = store,
+	.update = update,
+};
+
+const struct bench_dispatch cleat_bench_qsbr = {
+	.name = "rcu qsbr",
+	.create = create_qsbr,
+	.destroy = destroy_given,
+	.store = store,
+	.update = update,
+};
 
 const struct bench_dispatch cleat_bench_rcu = {
 	.name = "rcu",

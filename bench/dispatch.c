@@ -20,11 +20,13 @@
 static const struct bench_dispatch *const ways[] = {
 	&cleat_bench_mutex,
 	&cleat_bench_rwlock,
-	&cleat_bench_rcu,
+	&cleat_bench_memb,
+	&cleat_bench_qsbr,
+	&cleat_bench_rcu, /* the last: targets are of this one */
 };
 static const unsigned sizes[] = { 1, 100, MAX_REGIONS };
 
-enum { NR_WAYS = 3, NR_SIZES = 3 };
+enum { NR_WAYS = 5, NR_SIZES = 3 };
 
 /* What one way comes to at one size: ns a store costs one of its threads. */
 struct cell {
@@ -331,7 +333,9 @@ static const char help[] =
 	"What a trapped store to a mapped page costs the vCPU's thread, whole:\n"
 	"lookup, reference, store, release; under a mutex, a rwlock, and as\n"
 	"the library does it, with 1 and 2 threads and 1, 100 and 10,000\n"
-	"regions, with and without 1000 updates of the table a second.\n"
+	"regions, with and without 1000 updates of the table a second. The rows\n"
+	"\"rcu memb\" and \"rcu qsbr\" are the library with RCU that its user\n"
+	"brings (cleat_rcu_use()), \"rcu\" is its own.\n"
 	"\n"
 	"  --ms N      milliseconds per measurement (1 to 10000; 100)\n"
 	"  --rounds N  the best of N (1 to 100; 3)\n"

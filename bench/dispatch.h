@@ -32,6 +32,9 @@ struct bench_dispatch {
 
 extern const struct bench_dispatch cleat_bench_mutex;
 extern const struct bench_dispatch cleat_bench_rwlock;
+/* The library with RCU that its user brings, and with its own. */
+extern const struct bench_dispatch cleat_bench_memb;
+extern const struct bench_dispatch cleat_bench_qsbr;
 extern const struct bench_dispatch cleat_bench_rcu;
 
 #endif

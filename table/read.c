@@ -2,12 +2,20 @@
 /*
  * The only file that knows which flavour of liburcu it is: bp, because a host
  * program that uses liburcu itself would die of a second registration (memb)
- * and a guest that runs without exits would stall every update (qsbr). A VMM's
- * own register and online hooks belong into these three functions.
+ * and a guest that runs without exits would stall every update (qsbr). A VMM
+ * that knows better brings its own.
  */
+#include <cleat/rcu.h>
+#include <errno.h>
+#include <stdbool.h>
 #include <urcu-bp.h>
 
+#include "table/reclaim.h"
 #include "table/table.h"
+
+/* Written only while nobody is in a section or waits for one. */
+static struct cleat_rcu_ops given;
+static bool is_given;
 
 /*
  * liburcu 0.13 tells ThreadSanitizer nothing: a reader's loads before the end
@@ -31,19 +39,42 @@ static char sections, updates;
 
 void cleat_read_lock(void)
 {
-	urcu_bp_read_lock();
+	if (__builtin_expect(is_given, false))
+		given.read_lock();
+	else
+		urcu_bp_read_lock();
 	SAYS(acquire, &updates);
 }
 
 void cleat_read_unlock(void)
 {
 	SAYS(release, &sections);
-	urcu_bp_read_unlock();
+	if (__builtin_expect(is_given, false))
+		given.read_unlock();
+	else
+		urcu_bp_read_unlock();
 }
 
 void cleat_synchronize(void)
 {
 	SAYS(release, &updates);
-	urcu_bp_synchronize_rcu();
+	if (is_given)
+		given.synchronize();
+	else
+		urcu_bp_synchronize_rcu();
 	SAYS(acquire, &sections);
+}
+
+int cleat_rcu_use(const struct cleat_rcu_ops *ops)
+{
+	if (ops && (ops->size < sizeof(*ops) || !ops->read_lock ||
+		    !ops->read_unlock || !ops->synchronize))
+		return -EINVAL;
+	/* A snapshot read under one would be freed after the other's wait. */
+	if (cleat_reclaim_is_used())
+		return -EBUSY;
+	is_given = ops;
+	if (ops)
+		given = *ops;
+	return 0;
 }

@@ -102,6 +102,16 @@ void cleat_reclaim_put(void)
 	pthread_mutex_unlock(&lifetime);
 }
 
+bool cleat_reclaim_is_used(void)
+{
+	bool is_used;
+
+	pthread_mutex_lock(&lifetime);
+	is_used = users > 0;
+	pthread_mutex_unlock(&lifetime);
+	return is_used;
+}
+
 void cleat_reclaim(struct cleat_garbage *list)
 {
 	struct cleat_garbage **end = &list;

@@ -19,6 +19,7 @@ struct cleat_garbage {
  */
 int cleat_reclaim_get(void);
 void cleat_reclaim_put(void);
+bool cleat_reclaim_is_used(void);
 
 /* Hand over a list, linked by @next, to be given to free(). Does not sleep. */
 void cleat_reclaim(struct cleat_garbage *list);

@@ -13,6 +13,7 @@
 #include <cleat/migration.h>
 #include <cleat/mmio.h>
 #include <cleat/pci.h>
+#include <cleat/rcu.h>
 #include <cleat/vm.h>
 
 #endif
