@@ -3,22 +3,25 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "bench/measure.h"
 
 #define LIMIT_MS 60000
-#define SETTLE_MS 1000
+#define SETTLE_MS 2000
 
 /* --- What is counted ----------------------------------------------------- */
 
-/* Of one thread; it may have ended by now. Adds; gives whether it is awake. */
-static bool add_switches(int task, int64_t *total)
+/*
+ * Whether a thread has yet to come to rest: it is awake, or it is a function's
+ * own, which ends a while after its last work. It may have ended by now.
+ */
+static bool is_restless(int task)
 {
 	char path[64], line[128], state = 'S';
-	bool awake = false;
-	long long n;
+	bool is_passing = false;
 	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/self/task/%d/status", task);
@@ -26,36 +29,43 @@ static bool add_switches(int task, int64_t *total)
 	if (!file)
 		return false;
 	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "voluntary_ctxt_switches: %lld", &n) == 1 ||
-		    sscanf(line, "nonvoluntary_ctxt_switches: %lld", &n) == 1)
-			*total += n;
-		else if (sscanf(line, "State: %c", &state) == 1)
-			awake = state != 'S';
+		is_passing |= !strcmp(line, "Name:\tcleat-pci\n");
+		sscanf(line, "State: %c", &state);
 	}
 	fclose(file);
-	return awake;
+	return is_passing || state != 'S';
 }
 
-/* Return: whether a thread other than this one is awake. */
-static bool count_switches(struct bench_result *ret)
+/* Any but this one. */
+static bool are_threads_restless(void)
 {
 	DIR *tasks = opendir("/proc/self/task");
 	struct dirent *task;
-	bool awake = false;
+	bool restless = false;
 
-	ret->switches = ret->others = 0;
-	if (!tasks)
-		return false;
-	while ((task = readdir(tasks))) {
+	while (tasks && !restless && (task = readdir(tasks))) {
 		int tid = atoi(task->d_name);
 
-		if (tid == gettid())
-			add_switches(tid, &ret->switches);
-		else if (tid && add_switches(tid, &ret->others))
-			awake = true;
+		restless = tid && tid != gettid() && is_restless(tid);
 	}
-	closedir(tasks);
-	return awake;
+	if (tasks)
+		closedir(tasks);
+	return restless;
+}
+
+static int64_t switches_of(int who)
+{
+	struct rusage usage;
+
+	getrusage(who, &usage);
+	return usage.ru_nvcsw + usage.ru_nivcsw;
+}
+
+/* The process's are those of its ended threads too. */
+static void count_switches(struct bench_result *ret)
+{
+	ret->switches = switches_of(RUSAGE_THREAD);
+	ret->others = switches_of(RUSAGE_SELF) - ret->switches;
 }
 
 static void count_guest(struct bench *bench, struct bench_result *ret)
@@ -100,8 +110,9 @@ static void count_before(struct bench *bench, int64_t events,
 	if (bench->events)
 		ret->events = wait_for_events(bench, events);
 	count_guest(bench, ret);
-	for (int i = 0; count_switches(ret) && i < SETTLE_MS; i++)
+	for (int i = 0; are_threads_restless() && i < SETTLE_MS; i++)
 		pause_a_moment();
+	count_switches(ret);
 }
 
 static void count_after(struct bench *bench, const struct bench_result *before,

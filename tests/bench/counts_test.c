@@ -95,11 +95,11 @@ static void check_row(const atf_tc_t *tc, const char *row,
 	ATF_CHECK_EQ(expected.messages, value(tree, "messages"));
 	ATF_CHECK_EQ(expected.events, value(tree, "events"));
 	/*
-	 * Whichever way it went, no other thread of the VMM's had a part. (One
-	 * that set the function up may end meanwhile: not once an access.)
+	 * Whichever way it went, no other thread of the VMM's had a part. (The
+	 * one that frees old snapshots may sleep through a grace period that
+	 * ends meanwhile.)
 	 */
-	ATF_CHECK(value(tree, "other_switches") >= 0);
-	ATF_CHECK(value(tree, "other_switches") < N / 100);
+	ATF_CHECK(value(tree, "other_switches") <= 2);
 	yajl_tree_free(tree);
 }
 
