@@ -194,6 +194,8 @@ struct cleat_device {
 
 	struct cleat_stream main;
 	struct cleat_stream twin;
+	uint32_t twin_interest; /* as @interest; the events context's */
+	unsigned twin_runs;
 
 	pthread_mutex_t lock;
 	pthread_cond_t left; /* with @inside */

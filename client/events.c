@@ -8,6 +8,7 @@
 
 /* A server that keeps talking does not keep the events thread to itself. */
 #define ROUNDS 64
+#define TWIN_RUNS 16
 
 /*
  * The main socket is in the epoll set without EPOLLIN while threads wait for
@@ -60,23 +61,41 @@ void cleat_events_disarm(struct cleat_device *dev)
 	set_main_interest(dev, 0);
 }
 
-static void receive_all(struct cleat_device *dev, struct cleat_stream *stream)
+/*
+ * What is there, and the rest of a large message. Of what comes meanwhile epoll
+ * tells: to look whether there is more would be one call in vain for each
+ * message. False: there was nothing.
+ */
+static bool receive_all(struct cleat_device *dev, struct cleat_stream *stream)
 {
+	bool any = false;
+
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		cleat_send_waiting(dev, stream);
 		if (cleat_outbox_state(dev, stream) > 0)
-			return;
+			break;
 		if (cleat_stream_receive(dev, stream, NULL, MSG_DONTWAIT))
-			return;
+			break;
+		any = true;
+		if (stream->body_mode == CLEAT_BODY_NONE)
+			break;
 	}
+	return any;
 }
 
-static void run_twin(struct cleat_device *dev)
+static bool run_twin(struct cleat_device *dev)
 {
+	uint32_t interest;
+	bool any;
+
 	if (dev->twin.fd < 0)
-		return;
-	receive_all(dev, &dev->twin);
-	set_interest(dev, dev->twin.fd, interest_in(dev, &dev->twin, EPOLLIN));
+		return false;
+	any = receive_all(dev, &dev->twin);
+	interest = interest_in(dev, &dev->twin, EPOLLIN);
+	if (interest != dev->twin_interest)
+		set_interest(dev, dev->twin.fd, interest);
+	dev->twin_interest = interest;
+	return any;
 }
 
 static void run_main(struct cleat_device *dev)
@@ -122,10 +141,14 @@ static void tell_loss(struct cleat_device *dev)
 
 int cleat_events_run(struct cleat_device *dev)
 {
-	if (!dev->lost) {
+	/*
+	 * What the twin had is what we were called for, nearly always; if the
+	 * main socket has something too, epoll calls again. Now and then it is
+	 * looked at all the same, or a server that keeps the twin busy could
+	 * keep its end from being noticed.
+	 */
+	if (!dev->lost && (!run_twin(dev) || ++dev->twin_runs % TWIN_RUNS == 0))
 		run_main(dev);
-		run_twin(dev);
-	}
 	if (!dev->lost)
 		return 0;
 	tell_loss(dev);
@@ -157,6 +180,7 @@ int cleat_events_open(struct cleat_device *dev)
 	if (dev->twin.fd >= 0 &&
 	    epoll_ctl(dev->epoll_fd, EPOLL_CTL_ADD, dev->twin.fd, &input))
 		return -errno;
+	dev->twin_interest = EPOLLIN;
 	if (dev->flags & CLEAT_DEVICE_OWN_LOOP)
 		return 0;
 	return cleat_watch_add(dev->epoll_fd, EPOLLIN, on_watch, dev,

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ struct cleat_watch {
  * The one thread. It ends when the last watch goes, and takes its descriptors
  * with it: a process that has closed its devices is as it was before.
  *
+ * @removals: of watches, so far
  * @batch: what the thread took from epoll and has not yet run: a watch removed
  *         meanwhile is struck out
  */
@@ -32,6 +34,7 @@ static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t done;
 	unsigned watches;
+	unsigned removals;
 	bool running;
 	unsigned fork_count;
 	int epoll_fd;
@@ -68,6 +71,28 @@ static void drain_wake(void)
 		return; /* nobody did */
 }
 
+/*
+ * Lock held, but not while waiting. A watch removed meanwhile may be in
+ * @events, and freed: then the kernel is asked again under the lock, where none
+ * can be removed.
+ */
+static int fill_batch(void)
+{
+	struct epoll_event events[EVENTS_AT_ONCE];
+	unsigned removals = loop.removals;
+	int num;
+
+	pthread_mutex_unlock(&loop.lock);
+	num = epoll_wait(loop.epoll_fd, events, EVENTS_AT_ONCE, -1);
+	pthread_mutex_lock(&loop.lock);
+	if (num <= 0)
+		return num;
+	if (loop.removals != removals)
+		return epoll_wait(loop.epoll_fd, loop.batch, EVENTS_AT_ONCE, 0);
+	memcpy(loop.batch, events, (unsigned)num * sizeof(events[0]));
+	return num;
+}
+
 static void run_batch(int num)
 {
 	for (int i = 0; i < num; i++) {
@@ -80,25 +105,22 @@ static void run_batch(int num)
 	}
 }
 
+static bool is_woken(int num)
+{
+	for (int i = 0; i < num; i++)
+		if (!loop.batch[i].data.ptr)
+			return true;
+	return false;
+}
+
 static void *run_loop(void *unused)
 {
-	struct epoll_event events[EVENTS_AT_ONCE];
-
 	pthread_mutex_lock(&loop.lock);
 	while (loop.watches) {
-		int num;
+		int num = fill_batch();
 
-		pthread_mutex_unlock(&loop.lock);
-		num = epoll_wait(loop.epoll_fd, events, EVENTS_AT_ONCE, -1);
-		pthread_mutex_lock(&loop.lock);
-		/*
-		 * A watch removed between the two may be in @events, and freed:
-		 * the wait is asked again under the lock, where none can be.
-		 */
-		if (num > 0)
-			num = epoll_wait(loop.epoll_fd, loop.batch,
-					 EVENTS_AT_ONCE, 0);
-		drain_wake();
+		if (is_woken(num))
+			drain_wake();
 		run_batch(num);
 	}
 	cleat_close(&loop.epoll_fd);
@@ -230,6 +252,7 @@ void cleat_watch_remove(struct cleat_watch *watch)
 	if (loop.running) {
 		epoll_ctl(loop.epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
 		strike_out(watch);
+		loop.removals++;
 		loop.watches--;
 		if (!loop.watches)
 			wake_loop();

@@ -12,6 +12,8 @@
 #include "server/server.h"
 
 #define NS_PER_MS UINT64_C(1000000)
+/* Replies that need no allocation. */
+#define SMALL 4352
 
 /* Milliseconds until @deadline, rounded up; 0 when it has passed. */
 static int ms_left(uint64_t deadline)
@@ -65,33 +67,6 @@ static int send_twin(struct cleat_server *srv, struct iovec *iov,
 	return 0;
 }
 
-static int receive_twin(struct cleat_server *srv, void *buf, size_t length,
-			uint64_t deadline)
-{
-	uint8_t *at = buf;
-
-	while (length) {
-		struct iovec iov = { at, length };
-		struct cleat_fds fds;
-		int err = wait_twin(srv, POLLIN, deadline);
-		ssize_t n;
-
-		if (err)
-			return err;
-		n = cleat_wire_recv(srv->conn.twin, &iov, 1, &fds,
-				    MSG_DONTWAIT);
-		if (n < 0 && n != -EAGAIN && n != -EINTR)
-			return (int)n;
-		if (n < 0)
-			continue;
-		/* A DMA reply carries none. */
-		cleat_fds_close(&fds);
-		at += n;
-		length -= (size_t)n;
-	}
-	return 0;
-}
-
 /* The reply to the wait that is under way, into it. */
 static int take_reply(struct cleat_srv_wait *wait,
 		      const struct cleat_srv_msg *msg)
@@ -139,30 +114,90 @@ void cleat_srv_dma_reply(struct cleat_server *srv,
 	}
 }
 
-static int receive_reply(struct cleat_server *srv, uint64_t deadline)
+/* Some more of the reply, of which @got bytes are there. */
+static int receive_more(struct cleat_server *srv, uint8_t *buf, size_t room,
+			size_t *got, uint64_t deadline)
 {
-	struct cleat_srv_msg msg = { .body = NULL };
-	uint8_t *body;
-	int err;
+	struct iovec iov = { buf + *got, room - *got };
+	struct cleat_fds fds;
+	int err = wait_twin(srv, POLLIN, deadline);
+	ssize_t n;
 
-	err = receive_twin(srv, &msg.header, sizeof(msg.header), deadline);
 	if (err)
 		return err;
-	if (cleat_header_check(&msg.header) ||
-	    (msg.header.flags & CLEAT_HEADER_TYPE) != CLEAT_HEADER_REPLY)
+	n = cleat_wire_recv(srv->conn.twin, &iov, 1, &fds, MSG_DONTWAIT);
+	if (n == -EAGAIN || n == -EINTR)
+		return 0;
+	if (n < 0)
+		return (int)n;
+	/* A DMA reply carries none. */
+	cleat_fds_close(&fds);
+	*got += (size_t)n;
+	return 0;
+}
+
+/* The size of the message that has begun in @buf, of which @got bytes are
+ * there; of a header if that is not whole. */
+static ssize_t reply_size(const uint8_t *buf, size_t got, size_t room)
+{
+	struct cleat_header header;
+
+	if (got < sizeof(header))
+		return sizeof(header);
+	memcpy(&header, buf, sizeof(header));
+	if (cleat_header_check(&header) || header.size > room ||
+	    (header.flags & CLEAT_HEADER_TYPE) != CLEAT_HEADER_REPLY)
 		return -EPROTO;
-	msg.length = msg.header.size - sizeof(msg.header);
-	body = malloc(msg.length + 1);
-	if (!body)
+	return header.size;
+}
+
+/* There is nothing but the one reply to come, and it is no longer than @room:
+ * header and data are had by one call. */
+static int receive_whole(struct cleat_server *srv, uint8_t *buf, size_t room,
+			 uint64_t deadline)
+{
+	ssize_t size = sizeof(struct cleat_header);
+	size_t got = 0;
+	int err = 0;
+
+	while (!err && (size < 0 || got < (size_t)size)) {
+		err = receive_more(srv, buf, room, &got, deadline);
+		size = reply_size(buf, got, room);
+		if (!err && size < 0)
+			err = (int)size;
+	}
+	return !err && got != (size_t)size ? -EPROTO : err;
+}
+
+static int receive_reply(struct cleat_server *srv, uint64_t deadline)
+{
+	struct cleat_srv_wait *wait = &srv->conn.wait;
+	size_t room = sizeof(struct cleat_header) +
+		      sizeof(struct cleat_wire_dma) +
+		      (wait->command == VFIO_USER_DMA_READ ? wait->count : 0);
+	struct cleat_srv_msg msg = { .body = NULL };
+	uint8_t small[SMALL], *buf = small;
+	int err;
+
+	/* (an error's reply may echo more than it has to) */
+	if (room > sizeof(small))
+		buf = malloc(room);
+	else
+		room = sizeof(small);
+	if (!buf)
 		return -ENOMEM;
-	err = receive_twin(srv, body, msg.length, deadline);
-	msg.body = body;
-	if (!err && msg.header.id == srv->conn.wait.id &&
-	    msg.header.command == srv->conn.wait.command)
-		err = take_reply(&srv->conn.wait, &msg);
-	else if (!err)
-		err = -EPROTO;
-	free(body);
+	err = receive_whole(srv, buf, room, deadline);
+	if (!err) {
+		memcpy(&msg.header, buf, sizeof(msg.header));
+		msg.body = buf + sizeof(msg.header);
+		msg.length = msg.header.size - sizeof(msg.header);
+		err = msg.header.id == wait->id &&
+				      msg.header.command == wait->command ?
+			      take_reply(wait, &msg) :
+			      -EPROTO;
+	}
+	if (buf != small)
+		free(buf);
 	return err;
 }
 
