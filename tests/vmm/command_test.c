@@ -8,7 +8,7 @@
 static void require_refused(const char *line, size_t length, const char *words)
 {
 	struct command command;
-	const char *why = NULL;
+	const char *why = "";
 
 	ATF_REQUIRE_EQ(-EINVAL,
 		       cleat_vmm_command_parse(line, length, &command, &why));
