@@ -184,6 +184,31 @@ const struct ctl_command cleat_ctl_commands[] = {
 		.most = 1,
 		.run = cleat_ctl_replay,
 	},
+	{
+		.name = "vmm",
+		.usage = "SOCKET COMMAND [TO [THEN]] [OPTION...]",
+		.help = "give a running cleat-vmm a command\n"
+			"\n"
+			"SOCKET is its --control. COMMAND is one of\n"
+			"\n"
+			"  status           what it does, and how far a "
+			"migration is\n"
+			"  pause, resume    its CPUs\n"
+			"  migrate TO       to unix:PATH, fd:N, exec:COMMAND "
+			"or file:PATH; THEN is\n"
+			"                   quit (if absent), or resume, for "
+			"a snapshot\n"
+			"  cancel           call a migration off\n"
+			"  quit             end it\n"
+			"\n"
+			"  -t, --timeout MS how long to wait for its answer, "
+			"otherwise 15000\n",
+		.options = CTL_TIMEOUT,
+		.least = 2,
+		.most = 4,
+		.check = cleat_ctl_check_vmm,
+		.run = cleat_ctl_vmm,
+	},
 	{ 0 },
 };
 

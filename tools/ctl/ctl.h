@@ -156,6 +156,8 @@ int cleat_ctl_features(struct ctl *ctl);
 int cleat_ctl_watch(struct ctl *ctl);
 int cleat_ctl_relay(struct ctl *ctl);
 int cleat_ctl_replay(struct ctl *ctl);
+int cleat_ctl_check_vmm(struct ctl *ctl);
+int cleat_ctl_vmm(struct ctl *ctl);
 
 /* clock.c */
 uint64_t cleat_ctl_now_ns(void);
