@@ -110,8 +110,9 @@ int cleat_vmm_travel_stop(struct stream *stream, struct devices *devices)
 	return 0;
 }
 
+/* Eight bytes: the function's state behind it has to be aligned. */
 static int save_function(struct stream *stream, struct device *device,
-			 uint32_t slot)
+			 uint64_t slot)
 {
 	size_t room = cleat_pci_save_size(device->pci);
 	struct cleat_error why = { 0 };
@@ -143,7 +144,7 @@ int cleat_vmm_travel_functions(struct stream *stream, struct devices *devices)
 
 struct outlet {
 	struct stream *stream;
-	uint32_t slot;
+	uint64_t slot;
 };
 
 static int put(void *opaque, const void *buf, size_t count)
@@ -232,7 +233,7 @@ int cleat_vmm_travel_resume(struct stream *stream, struct devices *devices)
 
 static struct device *find(struct devices *devices, struct section *section)
 {
-	uint32_t slot;
+	uint64_t slot;
 
 	if (cleat_vmm_section_take(section, &slot, sizeof(slot)) || !slot ||
 	    slot > devices->count)
