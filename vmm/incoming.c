@@ -127,7 +127,7 @@ static int shake_hands(struct migration *m)
 static int start(struct arrival *arrival)
 {
 	struct migration *m = arrival->m;
-	uint64_t from = cleat_vmm_now_ns(), ns;
+	uint64_t from = cleat_vmm_now_ns();
 	struct vm *vm = m->vm;
 	int err = cleat_vmm_travel_run(&m->stream, &vm->devices);
 
@@ -140,13 +140,11 @@ static int start(struct arrival *arrival)
 	if (arrival->paused)
 		atomic_fetch_or(&vm->pause.wanted, PAUSE_USER);
 	cleat_vmm_resume(vm, PAUSE_MIGRATION);
-	ns = cleat_vmm_now_ns() - from;
-	atomic_store(&m->parts[PART_START], ns);
+	atomic_store(&m->parts[PART_START], cleat_vmm_now_ns() - from);
 	if (!m->channel.answers)
 		return 0;
 	/* It is for the statistics: the guest runs, whoever hears of it. */
 	cleat_vmm_stream_begin(&m->stream, SECTION_RUNNING);
-	cleat_vmm_stream_add(&m->stream, &ns, sizeof(ns));
 	cleat_vmm_stream_send(&m->stream);
 	return 0;
 }

@@ -13,6 +13,7 @@
 #include "vmm/vmm.h"
 
 #define ROUNDS_MAX 30
+#define ROUNDS_IN_VAIN 5
 /* Stop when what is left takes no longer than this. */
 #define LAST_ROUND_MS 50
 #define STOP_MS 10000
@@ -49,14 +50,15 @@ static int begin(struct migration *m)
 	return cleat_vmm_travel_start(&m->stream, &vm->devices);
 }
 
-/* Bytes of memory in a second, whatever their zeroes took to send. */
-static uint64_t rate_since(const struct migration *m, uint64_t pages,
-			   uint64_t from_ns)
+/*
+ * Bytes in a second since the beginning: a late round is too short to tell, and
+ * pages of zeroes, of which the first is full, cost next to nothing.
+ */
+static uint64_t rate_now(const struct migration *m)
 {
-	uint64_t ns = cleat_vmm_now_ns() - from_ns;
-	uint64_t bytes = (atomic_load(&m->pages) - pages) * 4096;
+	uint64_t ns = cleat_vmm_now_ns() - m->mark;
 
-	return ns ? (uint64_t)((double)bytes * 1e9 / (double)ns) : 0;
+	return ns ? (uint64_t)((double)m->stream.bytes * 1e9 / (double)ns) : 0;
 }
 
 static void report(struct migration *m)
@@ -80,7 +82,6 @@ static bool is_little(const struct migration *m)
 
 static int copy_round(struct migration *m)
 {
-	uint64_t from_ns = cleat_vmm_now_ns(), pages = m->pages;
 	struct vm *vm = m->vm;
 	int err;
 
@@ -89,7 +90,7 @@ static int copy_round(struct migration *m)
 		err = cleat_vmm_travel_save(&m->stream, &vm->devices);
 	if (err)
 		return err;
-	atomic_store(&m->rate, rate_since(m, pages, from_ns));
+	atomic_store(&m->rate, rate_now(m));
 	err = cleat_vmm_pages_collect(vm, false);
 	if (err)
 		return failed(m, err, "which pages are dirty");
@@ -99,15 +100,31 @@ static int copy_round(struct migration *m)
 	return 0;
 }
 
+/* A guest that writes as fast as we send leaves as much after every round. */
+static bool is_in_vain(const struct migration *m, uint64_t *least,
+		       unsigned *rounds)
+{
+	uint64_t left = atomic_load(&m->left);
+
+	*rounds = left < *least ? 0 : *rounds + 1;
+	if (left < *least)
+		*least = left;
+	return *rounds == ROUNDS_IN_VAIN ||
+	       atomic_load(&m->rounds) == ROUNDS_MAX;
+}
+
 static int copy_rounds(struct migration *m)
 {
+	uint64_t least = UINT64_MAX;
+	unsigned in_vain = 0;
 	int err = cleat_vmm_pages_collect(m->vm, false);
 
 	if (err)
 		return failed(m, err, "which pages are dirty");
+	m->mark = cleat_vmm_now_ns();
 	do
 		err = copy_round(m);
-	while (!err && !is_little(m) && atomic_load(&m->rounds) < ROUNDS_MAX);
+	while (!err && !is_little(m) && !is_in_vain(m, &least, &in_vain));
 	return err;
 }
 
@@ -216,7 +233,6 @@ static int expect(struct migration *m, enum section_type type,
 static int hand_over(struct migration *m)
 {
 	struct section section;
-	uint64_t start_ns = 0;
 	int err;
 
 	if (!m->channel.answers) {
@@ -233,10 +249,7 @@ static int hand_over(struct migration *m)
 	if (err)
 		return err;
 	err = expect(m, SECTION_RUNNING, &section);
-	if (!err)
-		err = cleat_vmm_section_take(&section, &start_ns,
-					     sizeof(start_ns));
-	atomic_store(&m->parts[PART_START], start_ns);
+	account(m, PART_START);
 	m->doubtful = err != 0;
 	return err;
 }

@@ -676,7 +676,7 @@ struct migration {
 	struct stream stream;
 	bool logging, stopped, functions; /* how far it has come */
 	bool doubtful; /* where the guest runs now */
-	uint64_t mark; /* when the last part ended */
+	uint64_t mark; /* when copying began, or the last part ended */
 	atomic_uint rounds;
 	atomic_ulong pages;
 	atomic_ulong rate; /* bytes in a second */
