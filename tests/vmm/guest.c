@@ -67,7 +67,7 @@ int finish_vmm(struct child *child)
 
 const char *said(const char *path)
 {
-	static char text[4096];
+	static char text[1 << 16];
 	FILE *stream = fopen(path, "re");
 
 	if (!stream)

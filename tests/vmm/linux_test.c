@@ -16,6 +16,9 @@
 /* The emulated CPU of the lab loses a guest now and then: it stands still. */
 #define SILENT_MS 45000
 #define TRIES 2
+#define TRAVEL_MS 400000
+/* What tools/migrate-guest ends with then. */
+#define STOOD_STILL 75
 
 /* Runs a tool of the tree and gives back the first line it prints. */
 static const char *tool_says(const char *const *words)
@@ -160,9 +163,63 @@ CLEAT_TC(boot__amd64)
 		NULL });
 }
 
+/* The folder that has vmm/ and tools/ in it. */
+static const char *build_folder(void)
+{
+	static char path[PATH_MAX];
+	char *end;
+
+	snprintf(path, sizeof(path), "%s", program("vmm/cleat-vmm"));
+	end = strstr(path, "/vmm/cleat-vmm");
+	ATF_REQUIRE(end);
+	*end = 0;
+	return path;
+}
+
+/* Runs tools/migrate-guest; its output is in travel.out. */
+static int travel(const char *times, const char *what)
+{
+	char tool[PATH_MAX];
+	const char *argv[] = { "/bin/bash", tool,   "--build", build_folder(),
+			       "--times",   times,  what,      NULL };
+	int status = STOOD_STILL, tries;
+
+	strcpy(tool, source_file("tools/migrate-guest"));
+	for (tries = 0; tries < TRIES && status == STOOD_STILL; tries++) {
+		struct child child;
+
+		if (tries)
+			fprintf(stderr, "retry: the guest stood still:\n%s\n",
+				said("travel.out"));
+		child_start(&child, "travel", argv);
+		status = child_wait(&child, TRAVEL_MS);
+		child_end(&child);
+		if (status >= 0 && WIFEXITED(status))
+			status = WEXITSTATUS(status);
+	}
+	return status;
+}
+
+/* It writes to its disk and verifies, and is migrated again and again. */
+CLEAT_TC(migrate__fio)
+{
+	const char *text;
+	int status;
+
+	close(kvm_open_for_linux(tc));
+	status = travel("3", NULL);
+	fputs(said("travel.err"), stderr);
+	text = said("travel.out");
+	ATF_REQUIRE_EQ_MSG(0, status, "status %d:\n%s", status, text);
+	ATF_REQUIRE(strstr(text, "migration 3 of 3"));
+	ATF_REQUIRE(strstr(text, "MiB are in the file as the guest sees"));
+	fputs(text, stdout);
+}
+
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, boot__cloud_with_disk);
 	ATF_TP_ADD_TC(tp, boot__amd64);
+	ATF_TP_ADD_TC(tp, migrate__fio);
 	return atf_no_error();
 }
