@@ -378,6 +378,11 @@ int cleat_guest_vm(struct guest *guest)
 	return guest->vm;
 }
 
+int cleat_guest_vcpu(struct guest *guest, unsigned cpu)
+{
+	return guest->cpus[cpu].fd;
+}
+
 int cleat_guest_ram_fd(struct guest *guest)
 {
 	return guest->ram_fd;

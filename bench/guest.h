@@ -150,6 +150,8 @@ void cleat_guest_destroy(struct guest *guest);
 
 /* The VM, borrowed. Its memory slot 0 is the RAM. */
 int cleat_guest_vm(struct guest *guest);
+/* A vCPU, borrowed. */
+int cleat_guest_vcpu(struct guest *guest, unsigned cpu);
 /* The RAM's memfd, borrowed, and where it is mapped. */
 int cleat_guest_ram_fd(struct guest *guest);
 void *cleat_guest_ram(struct guest *guest, uint64_t address);

@@ -24,10 +24,14 @@ static int on_access(void *opaque, unsigned cpu,
 		     const struct guest_access *access)
 {
 	struct machine *machine = opaque;
-	int err = cleat_mmio_access(
-		machine->mmio, access->ports ? CLEAT_PORTS : CLEAT_MEMORY,
-		access->address, access->data, access->length, access->write);
+	int err = cleat_mmio_drain(machine->mmio);
 
+	if (!err)
+		err = cleat_mmio_access(
+			machine->mmio,
+			access->ports ? CLEAT_PORTS : CLEAT_MEMORY,
+			access->address, access->data, access->length,
+			access->write);
 	if (err != -ENOENT)
 		return err;
 	atomic_fetch_add(&machine->stray, 1);
@@ -78,8 +82,15 @@ static int make_kvm(struct machine *machine,
 		.base_routes = &none,
 	};
 
-	return cleat_kvm_create(cleat_guest_vm(machine->guest),
-				given ? given : &config, &machine->kvm, reterr);
+	int err = cleat_kvm_create(cleat_guest_vm(machine->guest),
+				   given ? given : &config, &machine->kvm,
+				   reterr);
+
+	/* Without it, what could be coalesced exits. */
+	if (!err)
+		cleat_kvm_map_ring(machine->kvm,
+				   cleat_guest_vcpu(machine->guest, 0), NULL);
+	return err;
 }
 
 int cleat_machine_open(struct machine *machine, int kvm_fd,

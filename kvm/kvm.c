@@ -81,6 +81,8 @@ static int set_up(struct cleat_kvm *kvm, int vm_fd,
 		err = cleat_kvm_slots_init(kvm, reterr);
 	if (!err)
 		err = cleat_kvm_kicks_init(kvm, reterr);
+	if (!err)
+		cleat_kvm_ring_init(kvm);
 	return err;
 }
 
@@ -98,6 +100,7 @@ int cleat_kvm_create(int vm_fd, const struct cleat_kvm_config *config,
 	kvm->ops.opaque = kvm;
 	pthread_mutex_init(&kvm->lock, NULL);
 	pthread_mutex_init(&kvm->routes_lock, NULL);
+	pthread_mutex_init(&kvm->ring.lock, NULL);
 	err = pthread_key_create(&kvm->depth, NULL);
 	if (err) {
 		free(kvm);
@@ -120,8 +123,10 @@ struct cleat_kvm *cleat_kvm_destroy(struct cleat_kvm *kvm)
 	cleat_kvm_routes_end(kvm);
 	cleat_kvm_kicks_end(kvm);
 	cleat_kvm_slots_end(kvm);
+	cleat_kvm_ring_end(kvm);
 	cleat_close(&kvm->vm_fd);
 	pthread_key_delete(kvm->depth);
+	pthread_mutex_destroy(&kvm->ring.lock);
 	pthread_mutex_destroy(&kvm->routes_lock);
 	pthread_mutex_destroy(&kvm->lock);
 	free(kvm);

@@ -39,6 +39,28 @@ struct cleat_kvm_kick {
 	struct cleat_ioeventfd kick;
 };
 
+struct cleat_kvm_zone {
+	struct cleat_kvm_zone *next;
+	enum cleat_space space;
+	uint64_t address;
+	uint64_t length;
+};
+
+/*
+ * @offset: of the ring's page in a vCPU's descriptor, in pages; 0: there is none
+ * @room:   entries of the page, one of which stays free
+ * @lock:   one thread takes entries out at a time
+ */
+struct cleat_kvm_ring {
+	unsigned offset;
+	bool ports;
+	unsigned room;
+	size_t size;
+	pthread_mutex_t lock;
+	struct kvm_coalesced_mmio_ring *page;
+	struct cleat_kvm_zone *zones; /* under the other lock */
+};
+
 struct cleat_kvm {
 	int vm_fd;
 	struct cleat_kvm_config config;
@@ -52,6 +74,8 @@ struct cleat_kvm {
 	uint32_t next_slot;
 	struct cleat_kvm_kick *kicks;
 	struct cleat_kvm_irqfd *irqfds[CLEAT_KVM_BUCKETS];
+
+	struct cleat_kvm_ring ring;
 
 	pthread_mutex_t routes_lock;
 	pthread_key_t depth;
@@ -81,6 +105,17 @@ int cleat_kvm_routes_init(struct cleat_kvm *kvm, struct cleat_error *reterr);
 void cleat_kvm_routes_end(struct cleat_kvm *kvm);
 int cleat_kvm_irqs_init(struct cleat_kvm *kvm, struct cleat_error *reterr);
 void cleat_kvm_irqs_end(struct cleat_kvm *kvm);
+
+void cleat_kvm_ring_init(struct cleat_kvm *kvm);
+void cleat_kvm_ring_end(struct cleat_kvm *kvm);
+/*
+ * Up to @num entries of a ring of @room places; with @num 0 how many there are.
+ * One of an impossible length is passed over; indices that are none: nothing,
+ * for ever, and KVM lets every write exit then.
+ */
+unsigned cleat_kvm_ring_take(struct kvm_coalesced_mmio_ring *ring,
+			     unsigned room, struct cleat_coalesced *entries,
+			     unsigned num);
 
 /*
  * Before an irqfd is added: let its route be in effect. 0 for a GSI that is

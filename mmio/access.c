@@ -105,7 +105,8 @@ static bool is_repeated(const struct park *park, const struct access *access)
 
 /* --- One part ------------------------------------------------------------------ */
 
-static void count(struct cleat_binding *binding, enum cleat_counter counter)
+void cleat_binding_count(struct cleat_binding *binding,
+			 enum cleat_counter counter)
 {
 	struct cleat_stripe *stripe = cleat_binding_stripe(binding);
 
@@ -118,7 +119,39 @@ static void count_way(struct cleat_binding *binding,
 		      const struct access *access, enum cleat_counter counter)
 {
 	if (!access->done)
-		count(binding, counter);
+		cleat_binding_count(binding, counter);
+}
+
+/* Servers know the lengths that CPUs have, and not always all. */
+static unsigned served_length(struct cleat_binding *binding, uint64_t offset,
+			      unsigned length)
+{
+	if (length & (length - 1))
+		length = cleat_natural(offset, length);
+	if (length == 8 &&
+	    cleat_device_has_quirk(binding->dev, CLEAT_QUIRK_SPLIT_8))
+		length = 4;
+	return length;
+}
+
+/* The next access to the device goes after it, and nobody waits for it. */
+static int by_post(struct cleat_binding *binding, struct access *access,
+		   uint64_t offset, unsigned length)
+{
+	int err;
+
+	/* (the parts before it must not be done again) */
+	if (access->done)
+		make_park();
+	length = served_length(binding, offset, length);
+	count_way(binding, access, CLEAT_COUNT_TRAP_WRITE);
+	err = cleat_region_post(binding->dev, binding->region, offset,
+				access->value + access->done, length);
+	if (err == -ECANCELED)
+		return -EINTR;
+	access->failed |= err != 0;
+	access->done += length;
+	return 0;
 }
 
 static int by_message(struct cleat_binding *binding, struct access *access,
@@ -130,12 +163,7 @@ static int by_message(struct cleat_binding *binding, struct access *access,
 	uint8_t *value = access->value + access->done;
 	int err;
 
-	/* Servers know the lengths that CPUs have, and not always all. */
-	if (length & (length - 1))
-		length = cleat_natural(offset, length);
-	if (length == 8 &&
-	    cleat_device_has_quirk(binding->dev, CLEAT_QUIRK_SPLIT_8))
-		length = 4;
+	length = served_length(binding, offset, length);
 	count_way(binding, access,
 		  access->write ? CLEAT_COUNT_TRAP_WRITE :
 				  CLEAT_COUNT_TRAP_READ);
@@ -259,6 +287,8 @@ static int store_part(struct cleat_binding *binding, struct access *access,
 	if (run->store == CLEAT_WAY_SHADOW &&
 	    by_shadow(binding, run, access, offset, length))
 		return 0;
+	if (cleat_binding_is_posted(binding, offset, length))
+		return by_post(binding, access, offset, length);
 	return by_message(binding, access, offset, length);
 }
 
@@ -311,7 +341,7 @@ static void finish(struct cleat_binding *binding, const struct access *access,
 		   void *data)
 {
 	if (access->failed)
-		count(binding, CLEAT_COUNT_FAILED);
+		cleat_binding_count(binding, CLEAT_COUNT_FAILED);
 	if (!access->write)
 		memcpy(data, access->value, access->length);
 }
@@ -324,7 +354,7 @@ static int call_back(struct cleat_binding *binding, const struct access *access)
 {
 	struct park *park = current_park();
 
-	count(binding, CLEAT_COUNT_CALLED_BACK);
+	cleat_binding_count(binding, CLEAT_COUNT_CALLED_BACK);
 	if (park && (park->flight.call.slot || access->done))
 		park_access(park, binding, access);
 	return -EINTR;
@@ -372,13 +402,29 @@ static int resume(struct park *park, void *data)
 		err = cleat_flight_resume(binding->dev, flight,
 					  access->value + access->done);
 		if (err == -EINTR) {
-			count(binding, CLEAT_COUNT_CALLED_BACK);
+			cleat_binding_count(binding, CLEAT_COUNT_CALLED_BACK);
 			return err;
 		}
 		access->failed |= err != 0;
 		access->done += flight->count;
 	}
 	return go_on(park, access, data);
+}
+
+static int begin(struct cleat_binding *binding, struct access *access,
+		 uint64_t offset)
+{
+	int err = 0;
+
+	/* What was collected for the device was written before this. */
+	if (atomic_load_explicit(&binding->ordered, memory_order_relaxed))
+		err = cleat_mmio_drain(access->mmio);
+	if (err) {
+		cleat_binding_count(binding, CLEAT_COUNT_CALLED_BACK);
+		return err;
+	}
+	err = run_access(binding, access, offset);
+	return err ? call_back(binding, access) : 0;
 }
 
 int cleat_mmio_access(struct cleat_mmio *mmio, enum cleat_space space,
@@ -409,10 +455,8 @@ int cleat_mmio_access(struct cleat_mmio *mmio, enum cleat_space space,
 	binding = cleat_binding_get(mmio, space, address, &offset);
 	if (!binding)
 		return -ENOENT;
-	err = run_access(binding, &access, offset);
-	if (err)
-		err = call_back(binding, &access);
-	else
+	err = begin(binding, &access, offset);
+	if (!err)
 		finish(binding, &access, data);
 	cleat_binding_put(binding);
 	return err;

@@ -258,6 +258,7 @@ static void free_ways(struct cleat_binding *binding)
 	free(binding->slot_in);
 	free(binding->slots);
 	free(binding->kick_in);
+	free(binding->zones);
 	cleat_mmio_unref(binding->mmio);
 	cleat_binding_unpin(binding);
 }
@@ -267,6 +268,7 @@ static void enlist(struct cleat_binding *binding)
 	struct cleat_mmio *mmio = binding->mmio;
 
 	pthread_mutex_lock(&mmio->lock);
+	binding->ordered = cleat_binding_must_order(binding);
 	binding->serial = mmio->next_serial++;
 	binding->next = mmio->bindings;
 	if (binding->next)
@@ -429,6 +431,7 @@ int cleat_binding_stats(struct cleat_binding *binding,
 		total(binding, CLEAT_COUNT_EMULATED_READ);
 	stats->writes[CLEAT_WAY_EMULATED] =
 		total(binding, CLEAT_COUNT_EMULATED_WRITE);
+	stats->coalesced = total(binding, CLEAT_COUNT_COALESCED);
 	stats->failed = total(binding, CLEAT_COUNT_FAILED);
 	stats->called_back = total(binding, CLEAT_COUNT_CALLED_BACK);
 	for (unsigned i = 0; i < CLEAT_MMIO_BUCKETS; i++)

@@ -30,6 +30,7 @@ static void free_mmio(struct cleat_mmio *mmio)
 		cleat_table_destroy(mmio->spaces[i].table);
 		free(mmio->spaces[i].reserved);
 	}
+	cleat_ring_end(&mmio->ring);
 	pthread_mutex_destroy(&mmio->lock);
 	free(mmio);
 }
@@ -44,6 +45,7 @@ int cleat_mmio_create(struct cleat_mmio **ret_mmio)
 	atomic_init(&mmio->refs, 1);
 	mmio->num_stripes = count_stripes();
 	pthread_mutex_init(&mmio->lock, NULL);
+	cleat_ring_init(&mmio->ring);
 	err = cleat_table_create(MEMORY_SHIFT,
 				 &mmio->spaces[CLEAT_MEMORY].table);
 	if (!err)

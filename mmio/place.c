@@ -75,6 +75,35 @@ static void remove_kick(struct cleat_binding *b, bool *in,
 	*in = false;
 }
 
+static void add_zones(struct cleat_binding *b)
+{
+	for (unsigned i = 0; i < b->num_zones && b->ops.coalesce_add; i++) {
+		struct cleat_zone *zone = &b->zones[i];
+
+		zone->in = !b->ops.coalesce_add(b->ops.opaque, b->space,
+						b->address + zone->offset,
+						zone->length);
+	}
+}
+
+/*
+ * What of it is still in the ring finds no zone of the binding's there any
+ * more, and is dropped: the guest wrote it while it took the place away. Other
+ * than that the VMM has drained the ring since.
+ */
+static void remove_zones(struct cleat_binding *b)
+{
+	for (unsigned i = 0; i < b->num_zones; i++) {
+		struct cleat_zone *zone = &b->zones[i];
+
+		if (zone->in)
+			b->ops.coalesce_remove(b->ops.opaque, b->space,
+					       b->address + zone->offset,
+					       zone->length);
+		zone->in = false;
+	}
+}
+
 void cleat_binding_install(struct cleat_binding *binding)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -85,6 +114,7 @@ void cleat_binding_install(struct cleat_binding *binding)
 		add_slot(binding, i, page);
 	if (binding->ops.ioeventfd_add && binding->ops.ioeventfd_remove)
 		each_kick(binding, add_kick);
+	add_zones(binding);
 }
 
 void cleat_binding_uninstall(struct cleat_binding *binding)
@@ -99,6 +129,7 @@ void cleat_binding_uninstall(struct cleat_binding *binding)
 	}
 	if (binding->ops.ioeventfd_remove)
 		each_kick(binding, remove_kick);
+	remove_zones(binding);
 }
 
 /* --- In and out of the table ------------------------------------------------- */
@@ -196,6 +227,7 @@ static bool try_to_place(struct cleat_binding **at, bool *moved)
 	if (binding->no_memory)
 		return false;
 	*at = binding->next_waiting;
+	binding->seen = true;
 	binding->placement = CLEAT_PLACED;
 	cleat_binding_install(binding);
 	return true;

@@ -38,6 +38,7 @@ enum cleat_counter {
 	CLEAT_COUNT_EMULATED_WRITE,
 	CLEAT_COUNT_FAILED,
 	CLEAT_COUNT_CALLED_BACK,
+	CLEAT_COUNT_COALESCED,
 	CLEAT_NUM_COUNTERS,
 };
 
@@ -71,6 +72,16 @@ struct cleat_flight {
 	struct cleat_flight *next, *prev; /* in the binding, while waited for */
 };
 
+/*
+ * A part of a region whose writes are posted; @in: and that the VM collects.
+ * Sorted, apart from each other, all of it written by message otherwise.
+ */
+struct cleat_zone {
+	uint64_t offset;
+	uint64_t length;
+	bool in;
+};
+
 enum cleat_placement {
 	CLEAT_UNPLACED,
 	CLEAT_WAITING, /* the address is another's */
@@ -87,6 +98,7 @@ struct cleat_binding {
 	unsigned stripe_mask;
 	atomic_uint draining;
 	atomic_bool lost; /* reads ones, swallows writes */
+	atomic_bool ordered; /* comes after what was collected */
 	struct cleat_runs runs;
 
 	/* Set by cleat_mmio_bind(). */
@@ -107,6 +119,8 @@ struct cleat_binding {
 	unsigned num_areas;
 	uint8_t **area_hosts;	/* first byte of each area, or NULL */
 	uint8_t **shadow_hosts; /* first byte of each entry, or NULL */
+	struct cleat_zone *zones; /* does not change once it was placed */
+	unsigned num_zones;
 
 	/* Under the control lock. */
 	struct cleat_binding *next, *prev; /* of all */
@@ -114,6 +128,7 @@ struct cleat_binding {
 	struct cleat_binding *next_loser;
 	enum cleat_placement placement;
 	uint64_t address;
+	bool seen; /* an access may have found it */
 	bool no_memory; /* the last try to publish it failed for that */
 	bool gone;	/* taken out for good */
 	bool *slot_in;
@@ -145,6 +160,26 @@ struct cleat_mmio_space {
 	struct cleat_binding *waiting; /* lowest order first */
 };
 
+/* Entries taken at once: what KVM's ring has on a page of 4 KiB. */
+#define CLEAT_RING_BATCH 170
+
+/*
+ * How collected writes go out: see ring.c. @idle is waited for with @lock,
+ * which guards @busy; whoever made that true has @kept to himself.
+ */
+struct cleat_ring {
+	pthread_mutex_t lock;
+	pthread_cond_t idle;
+	bool busy;
+	atomic_bool unfinished;
+	atomic_bool there; /* @take can be called */
+	unsigned (*take)(void *opaque, struct cleat_coalesced *entries,
+			 unsigned num);
+	void *opaque;
+	unsigned num_kept;
+	struct cleat_coalesced kept[CLEAT_RING_BATCH];
+};
+
 struct cleat_mmio {
 	atomic_uint refs;
 	unsigned num_stripes;
@@ -152,6 +187,7 @@ struct cleat_mmio {
 	struct cleat_mmio_space spaces[2];
 	struct cleat_binding *bindings;
 	uint64_t next_serial;
+	struct cleat_ring ring;
 };
 
 /* host.c */
@@ -221,6 +257,21 @@ int cleat_flight_resume(struct cleat_device *dev, struct cleat_flight *flight,
 			void *data);
 /* Call back all who wait; none may begin to after that. */
 void cleat_flights_recall(struct cleat_binding *binding);
+
+/* access.c */
+void cleat_binding_count(struct cleat_binding *binding,
+			 enum cleat_counter counter);
+
+/* ring.c */
+void cleat_ring_init(struct cleat_ring *ring);
+void cleat_ring_end(struct cleat_ring *ring);
+
+/* zones.c */
+/* Whether a write there is to be posted. */
+bool cleat_binding_is_posted(const struct cleat_binding *binding,
+			     uint64_t offset, unsigned length);
+/* Control lock held: another binding of its device's is in the ring's order. */
+bool cleat_binding_must_order(struct cleat_binding *binding);
 
 /* lost.c */
 int cleat_binding_hook(struct cleat_binding *binding);

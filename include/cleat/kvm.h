@@ -80,6 +80,24 @@ CLEAT_API int cleat_kvm_create(int vm_fd, const struct cleat_kvm_config *config,
 			       struct cleat_error *reterr);
 
 /**
+ * cleat_kvm_map_ring() - use KVM's ring of coalesced writes
+ * @kvm:     from cleat_kvm_create()
+ * @vcpu_fd: any vCPU of the VM; the caller keeps it
+ * @reterr:  why it failed; may be NULL
+ *
+ * What cleat_mmio_coalesce() needs so that posted writes do not exit. There is
+ * one ring for the whole VM, and from now on it is the library's: a VMM that
+ * has zones of its own in it gives the three operations itself, and hands on
+ * what is not its own. May be called again; later calls do nothing.
+ *
+ * Context: control. Does not sleep.
+ * Return: 0, -EOPNOTSUPP (KVM has no such ring), -EINVAL (@vcpu_fd is no vCPU),
+ * or what mmap() gives.
+ */
+CLEAT_API int cleat_kvm_map_ring(struct cleat_kvm *kvm, int vcpu_fd,
+				 struct cleat_error *reterr);
+
+/**
  * cleat_kvm_destroy() - free it; what was not taken away is taken away
  * @kvm: may be NULL
  *

@@ -173,6 +173,67 @@ CLEAT_API int cleat_mmio_access(struct cleat_mmio *mmio, enum cleat_space space,
 				uint64_t address, void *data, unsigned length,
 				bool write);
 
+/* Flags of cleat_mmio_coalesce(). */
+
+/* Although the device has mapped pages or doorbells that the guest writes to. */
+#define CLEAT_COALESCE_ANYWAY (1u << 0)
+
+/**
+ * cleat_mmio_coalesce() - let a device's writes be posted and collected
+ * @mmio:   the table
+ * @dev:    the device
+ * @region: its region number, bound in @mmio and never placed yet
+ * @offset: in the region, bytes
+ * @length: bytes
+ * @flags:  CLEAT_COALESCE_*
+ * @reterr: why it failed; may be NULL
+ *
+ * For registers that are programmed in bulk, by writes whose effect nobody
+ * waits for. What the guest writes there by message is posted: no reply is
+ * awaited, and an error of the device's is not told. Where the VM has
+ * struct cleat_vm_ops' coalesce_add, most of these writes do not exit either,
+ * and go out together (REGION_WRITE_MULTI where the server has it) at the next
+ * access to the device or the next cleat_mmio_drain(), whichever is first.
+ * Writes to one device stay in order, and a read goes after all of them. One
+ * that the device refuses may take those with it that were sent together.
+ *
+ * Not for a device with a direct way for writes (mapped pages, ioeventfds,
+ * shadow doorbells): those do not wait for what is collected. Not for a register
+ * whose write is a kick either: it would stay where it is until the guest exits
+ * for another reason. Parts with another way than a message are left out.
+ *
+ * Call it before the guest runs: cleat_pci_create() has bound the BARs then. A
+ * server that is slow to read delays all that wait for the ring: see
+ * docs/security.md.
+ *
+ * Context: control. Does not sleep.
+ * Return: 0, -ENOENT (the region is not bound here), -ERANGE (not inside it),
+ * -EBUSY (placed before), -EEXIST (overlaps with an earlier call's), -EOPNOTSUPP (a
+ * direct way), -EINVAL (a flag; or another VM's ring in the same table),
+ * -ENOMEM.
+ */
+CLEAT_API int cleat_mmio_coalesce(struct cleat_mmio *mmio,
+				  struct cleat_device *dev, unsigned region,
+				  uint64_t offset, uint64_t length,
+				  uint32_t flags, struct cleat_error *reterr);
+
+/**
+ * cleat_mmio_drain() - send what was collected
+ * @mmio: the table
+ *
+ * First of all whenever KVM_RUN has returned, if cleat_mmio_coalesce() is used,
+ * whatever the exit is, and when the vCPUs have been stopped. Costs two loads
+ * when there is nothing. What the guest wrote before the call has been sent
+ * when it returns, by this thread or by another. Accesses to the devices
+ * concerned do it by themselves.
+ *
+ * Context: any thread, any number at once, no lock held that an access of
+ * another thread needs. May sleep, until the sockets have room.
+ * Return: 0, or -EINTR: called back by cleat_cancel_set(), call again; nothing
+ * is lost.
+ */
+CLEAT_API int cleat_mmio_drain(struct cleat_mmio *mmio);
+
 /**
  * cleat_mmio_fault() - KVM_RUN has failed with EFAULT
  * @mmio: the table
@@ -332,6 +393,7 @@ CLEAT_API int cleat_binding_segment(struct cleat_binding *binding,
  * @wait_ns:  histogram of how long a message took, reply included: bucket i
  *            counts those of at least 2^i and less than 2^(i+1) ns
  * @wait_worst_ns: the longest
+ * @coalesced: stores that did not exit but were collected; among @writes too
  *
  * What takes no exit (a slot, an ioeventfd) is not seen here.
  */
@@ -343,6 +405,7 @@ struct cleat_mmio_stats {
 	uint64_t called_back;
 	uint64_t wait_ns[CLEAT_MMIO_BUCKETS];
 	uint64_t wait_worst_ns;
+	uint64_t coalesced;
 };
 
 /**

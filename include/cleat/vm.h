@@ -45,6 +45,20 @@ struct cleat_ioeventfd {
 };
 
 /**
+ * struct cleat_coalesced - a guest's write that was kept back
+ * @address: guest address
+ * @space:   memory or ports
+ * @length:  1 to 8 bytes
+ * @data:    little-endian
+ */
+struct cleat_coalesced {
+	uint64_t address;
+	enum cleat_space space;
+	uint32_t length;
+	uint8_t data[8];
+};
+
+/**
  * struct cleat_vm_ops - what the library needs of a VMM
  * @size:   sizeof(struct cleat_vm_ops)
  * @opaque: handed to every member
@@ -85,6 +99,15 @@ struct cleat_ioeventfd {
  * @line_set:  set the level of a GSI's line. NULL (and no @irqfd_add with
  *             resample): the function has no INTx.
  * @log:       one line for the log. NULL: nothing is said.
+ *
+ * @coalesce_add: writes of the guest inside [@address, @address + @length) need
+ *             not exit: they may be kept back, in their order, for
+ *             @coalesced_take. NULL or an error: they exit, which is no error.
+ * @coalesce_remove: and are not any more; the same range as added. What was
+ *             kept back before is still to be taken.
+ * @coalesced_take: take up to @num of the writes kept back, oldest first, all
+ *             of the VM's in one queue; their number. With @num 0: about how
+ *             many there are, which is asked often and takes no lock.
  */
 struct cleat_vm_ops {
 	uint32_t size;
@@ -110,6 +133,14 @@ struct cleat_vm_ops {
 			uint32_t *ret_gsi);
 	int (*line_set)(void *opaque, uint32_t gsi, bool level);
 	void (*log)(void *opaque, const char *text);
+
+	int (*coalesce_add)(void *opaque, enum cleat_space space,
+			    uint64_t address, uint64_t length);
+	int (*coalesce_remove)(void *opaque, enum cleat_space space,
+			       uint64_t address, uint64_t length);
+	unsigned (*coalesced_take)(void *opaque,
+				   struct cleat_coalesced *entries,
+				   unsigned num);
 };
 
 #ifdef __cplusplus
