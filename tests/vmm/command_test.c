@@ -8,10 +8,11 @@
 static void require_refused(const char *line, size_t length, const char *words)
 {
 	struct command command;
-	const char *why = "";
+	const char *why = NULL;
 
 	ATF_REQUIRE_EQ(-EINVAL,
 		       cleat_vmm_command_parse(line, length, &command, &why));
+	ATF_REQUIRE(why);
 	ATF_REQUIRE_MSG(strstr(why, words), "\"%s\" for %.*s", why,
 			(int)length, line);
 }
