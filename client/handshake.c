@@ -35,6 +35,8 @@ static ssize_t print_request(struct cleat_device *dev, char *json, size_t size)
 	ours.twin_supported = !(dev->flags & CLEAT_DEVICE_NO_TWIN) &&
 			      passes_fds(dev->main.fd);
 	ours.write_multiple = true;
+	/* Who does not say it, says the first generation, cannot migrate. */
+	ours.has_migration = true;
 	return cleat_capabilities_print(&ours, true, json, size);
 }
 

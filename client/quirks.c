@@ -22,11 +22,11 @@ static const struct row {
 		  CLEAT_QUIRK_MORE_FDS },
 	/* Announces one descriptor for each message and takes 16. */
 	{ "rust-vmm", NULL, CLEAT_QUIRK_MORE_FDS },
-	/* Nothing is known against these; the word may be given all the same.
-	 */
-	{ "libvfio-user", NULL, 0 },
+	/* DMA_UNMAP tells what is dirty, though their text has it no more. */
+	{ "libvfio-user", NULL, CLEAT_QUIRK_UNMAP_TELLS },
+	{ "cleat", NULL, CLEAT_QUIRK_UNMAP_TELLS },
+	/* Nothing is known against it; the word may be given all the same. */
 	{ "spdk", NULL, 0 },
-	{ "cleat", NULL, 0 },
 };
 
 #define NUM_ROWS (sizeof(rows) / sizeof(rows[0]))

@@ -127,10 +127,15 @@ static int cover(struct cleat_dma_log *log, uint64_t guest, uint64_t length,
 int cleat_dma_log_cover(struct cleat_memory *memory,
 			const struct cleat_dma_range *range)
 {
+	int err;
+
 	if (!memory->log)
 		return 0;
-	/* Nobody has copied any of it. */
-	return cover(memory->log, range->guest, range->length, true);
+	err = cover(memory->log, range->guest, range->length, false);
+	/* Nobody has copied any of it, whatever was there before it. */
+	if (!err)
+		cleat_dma_log_mark(memory, range);
+	return err;
 }
 
 static void free_log(struct cleat_dma_log *log)

@@ -13,6 +13,8 @@
 
 /**
  * struct transfer - one DMA_MAP or DMA_UNMAP on its way
+ * @at:     of a range that is removed while writes are logged; or NULL
+ * @last:   what is asked about it with DMA_UNMAP; or NULL
  * @result: of the call; what it is for the device is judge_*()'s to say
  * @started: the call is in flight
  */
@@ -20,6 +22,8 @@ struct transfer {
 	struct cleat_call call;
 	struct cleat_device *dev;
 	struct cleat_dma_range *range;
+	struct cleat_dma_attachment *at;
+	struct cleat_dma_last *last;
 	union {
 		struct cleat_wire_dma_map map;
 		struct cleat_wire_dma_unmap unmap;
@@ -50,9 +54,8 @@ static uint32_t wire_rights(uint32_t rights)
 	       (rights & CLEAT_WRITE ? CLEAT_DMA_WRITE : 0);
 }
 
-/* Whether the device is given the range's file. */
-static bool gives_fd(struct cleat_device *dev,
-		     const struct cleat_dma_range *range)
+bool cleat_dma_gives_fd(struct cleat_device *dev,
+			const struct cleat_dma_range *range)
 {
 	struct cleat_device_info info = { .size = sizeof(info) };
 
@@ -64,7 +67,7 @@ static bool gives_fd(struct cleat_device *dev,
 static void start_map(struct transfer *transfer, struct cleat_device *dev,
 		      struct cleat_dma_range *range)
 {
-	bool with_fd = gives_fd(dev, range);
+	bool with_fd = cleat_dma_gives_fd(dev, range);
 
 	*transfer = (struct transfer){
 		.dev = dev,
@@ -93,7 +96,7 @@ int cleat_dma_can_drop(struct cleat_device *dev,
 		       const struct cleat_dma_range *range)
 {
 	if (!cleat_device_has_quirk(dev, CLEAT_QUIRK_NO_UNMAP) ||
-	    cleat_device_is_lost(dev) || !gives_fd(dev, range))
+	    cleat_device_is_lost(dev) || !cleat_dma_gives_fd(dev, range))
 		return 0;
 	return -EOPNOTSUPP;
 }
@@ -112,8 +115,8 @@ static void drop_silently(struct transfer *transfer)
 	transfer->result = -ENOTCONN;
 }
 
-static void start_unmap(struct transfer *transfer, struct cleat_device *dev,
-			struct cleat_dma_range *range)
+static void prepare_unmap(struct transfer *transfer, struct cleat_device *dev,
+			  struct cleat_dma_range *range)
 {
 	*transfer = (struct transfer){
 		.dev = dev,
@@ -134,10 +137,21 @@ static void start_unmap(struct transfer *transfer, struct cleat_device *dev,
 			.reply_size = sizeof(transfer->echo),
 		},
 	};
-	if (cleat_device_has_quirk(dev, CLEAT_QUIRK_NO_UNMAP))
+}
+
+static void send_unmap(struct transfer *transfer)
+{
+	if (cleat_device_has_quirk(transfer->dev, CLEAT_QUIRK_NO_UNMAP))
 		drop_silently(transfer);
 	else
 		start(transfer);
+}
+
+static void start_unmap(struct transfer *transfer, struct cleat_device *dev,
+			struct cleat_dma_range *range)
+{
+	prepare_unmap(transfer, dev, range);
+	send_unmap(transfer);
 }
 
 /* A device that is gone refuses nothing: the others shall have their memory. */
@@ -185,7 +199,7 @@ static int start_everywhere(struct cleat_memory *memory,
 			    struct cleat_dma_range *range,
 			    struct transfer **ret_transfers, unsigned *ret_num,
 			    void (*each)(struct transfer *,
-					 struct cleat_device *,
+					 struct cleat_dma_attachment *,
 					 struct cleat_dma_range *))
 {
 	struct cleat_dma_attachment *at;
@@ -200,8 +214,15 @@ static int start_everywhere(struct cleat_memory *memory,
 	*ret_transfers = transfers;
 	*ret_num = num;
 	for (at = memory->attachments; at; at = at->next)
-		each(transfers++, at->dev, range);
+		each(transfers++, at, range);
 	return 0;
+}
+
+static void start_map_at(struct transfer *transfer,
+			 struct cleat_dma_attachment *at,
+			 struct cleat_dma_range *range)
+{
+	start_map(transfer, at->dev, range);
 }
 
 int cleat_dma_map_everywhere(struct cleat_memory *memory,
@@ -209,7 +230,8 @@ int cleat_dma_map_everywhere(struct cleat_memory *memory,
 {
 	struct transfer *transfers;
 	unsigned num, i;
-	int err = start_everywhere(memory, range, &transfers, &num, start_map);
+	int err = start_everywhere(memory, range, &transfers, &num,
+				   start_map_at);
 
 	if (err)
 		return err;
@@ -226,6 +248,39 @@ int cleat_dma_map_everywhere(struct cleat_memory *memory,
 	return err;
 }
 
+static void start_removal(struct transfer *transfer,
+			  struct cleat_dma_attachment *at,
+			  struct cleat_dma_range *range)
+{
+	prepare_unmap(transfer, at->dev, range);
+	transfer->at = at;
+	transfer->last = cleat_dma_last_ask(at, range, &transfer->call);
+	send_unmap(transfer);
+}
+
+/* A server that says no to the question may still do what it is asked for. */
+static void ask_plainly(struct transfer *transfer)
+{
+	struct cleat_dma_attachment *at = transfer->at;
+
+	if (!transfer->last || !finish(transfer) ||
+	    cleat_device_is_lost(transfer->dev))
+		return;
+	cleat_dma_last_refused(at, transfer->last);
+	start_unmap(transfer, transfer->dev, transfer->range);
+	transfer->at = at;
+}
+
+static int judge_removal(struct cleat_memory *memory,
+			 struct transfer *transfer)
+{
+	int err = judge_unmap(transfer);
+
+	cleat_dma_last_learn(memory, transfer->at, transfer->range,
+			     transfer->last, err ? 0 : transfer->call.got);
+	return err;
+}
+
 /* One after the other when there is no memory for all at once. */
 static int unmap_each(struct cleat_memory *memory,
 		      struct cleat_dma_range *range)
@@ -238,7 +293,8 @@ static int unmap_each(struct cleat_memory *memory,
 		int one;
 
 		start_unmap(&transfer, at->dev, range);
-		one = judge_unmap(&transfer);
+		transfer.at = at;
+		one = judge_removal(memory, &transfer);
 		err = err ? err : one;
 	}
 	return err;
@@ -250,12 +306,14 @@ int cleat_dma_unmap_everywhere(struct cleat_memory *memory,
 	struct transfer *transfers;
 	unsigned num, i;
 	int err = start_everywhere(memory, range, &transfers, &num,
-				   start_unmap);
+				   start_removal);
 
 	if (err)
 		return unmap_each(memory, range);
+	for (i = 0; i < num; i++)
+		ask_plainly(&transfers[i]);
 	for (i = 0; i < num; i++) {
-		int one = judge_unmap(&transfers[i]);
+		int one = judge_removal(memory, &transfers[i]);
 
 		err = err ? err : one;
 	}

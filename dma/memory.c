@@ -180,8 +180,6 @@ int cleat_memory_remove(struct cleat_memory *memory, uint64_t guest,
 		take_out(memory, range);
 		/* Served until the last server has let go of it. */
 		err = cleat_dma_unmap_everywhere(memory, range);
-		/* What servers had logged of it is gone with it. */
-		cleat_dma_log_mark(memory, range);
 		retire(memory, range);
 	}
 	pthread_mutex_unlock(&memory->lock);

@@ -44,6 +44,7 @@ enum cleat_dma_logs {
  * struct cleat_dma_attachment - a device that sees a memory
  * @hook: first, so that the hook's address is the attachment's
  * @log:  while the memory logs; with @log_page the size of its pages
+ * @log_mute: its server will not tell with DMA_UNMAP what is dirty
  *
  * Belongs to whoever took it out of memory->attachments, under memory->lock.
  */
@@ -55,9 +56,11 @@ struct cleat_dma_attachment {
 	struct cleat_device *dev;
 	enum cleat_dma_logs log;
 	uint64_t log_page;
+	bool log_mute;
 };
 
 struct cleat_dma_log;
+struct cleat_dma_last;
 
 /**
  * struct cleat_memory - see <cleat/memory.h>
@@ -92,6 +95,9 @@ void cleat_dma_range_kill(struct cleat_memory *memory,
 
 /* map.c: what goes over the sockets. All with memory->lock held. */
 
+/* Whether the device is given the range's file. */
+bool cleat_dma_gives_fd(struct cleat_device *dev,
+			const struct cleat_dma_range *range);
 /* Whether @dev takes @range, as the last of @num. */
 int cleat_dma_fits(struct cleat_device *dev,
 		   const struct cleat_dma_range *range, unsigned num);
@@ -130,6 +136,42 @@ void cleat_dma_log_mark(struct cleat_memory *memory,
 /* Everything that a server may have written without our seeing it. */
 void cleat_dma_log_mark_hidden(struct cleat_memory *memory,
 			       struct cleat_dma_attachment *at);
+
+/* Whether the server writes the range without our seeing it. */
+bool cleat_dma_log_hides(const struct cleat_dma_attachment *at,
+			 const struct cleat_dma_range *range);
+/* Bytes of a bitmap of @length at @page: whole words. */
+uint64_t cleat_dma_log_bytes(uint64_t length, uint64_t page);
+/*
+ * A request must begin at the base of a DMA range and cover it whole, or
+ * servers answer nothing: so what is too large for one reply takes larger pages
+ * instead of several requests.
+ */
+#define CLEAT_DMA_MOST_BITMAP (512u * 1024)
+
+/*
+ * last.c: what a server logged of a range is asked for with the DMA_UNMAP that
+ * takes it away. All with memory->lock held.
+ */
+
+/*
+ * Changes @call, a DMA_UNMAP of @range that is not started. NULL, with @call as
+ * it was: nothing is asked.
+ */
+struct cleat_dma_last *cleat_dma_last_ask(struct cleat_dma_attachment *at,
+					  const struct cleat_dma_range *range,
+					  struct cleat_call *call);
+/* The server would not: not asked again. Frees @last. */
+void cleat_dma_last_refused(struct cleat_dma_attachment *at,
+			    struct cleat_dma_last *last);
+/*
+ * The range is gone, and the reply had @got bytes: what they say is dirty, or
+ * all that the server may have written. Frees @last, which may be NULL.
+ */
+void cleat_dma_last_learn(struct cleat_memory *memory,
+			  struct cleat_dma_attachment *at,
+			  const struct cleat_dma_range *range,
+			  struct cleat_dma_last *last, size_t got);
 
 /* attach.c: lets go of every device without a word to its server. */
 void cleat_dma_release_all(struct cleat_memory *memory);

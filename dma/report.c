@@ -12,27 +12,20 @@
 #include "wire/wire.h"
 
 #define PAGE ((uint64_t)CLEAT_MEMORY_LOG_PAGE)
-/*
- * A request must begin at the base of a DMA range and cover it whole, or
- * servers answer nothing: so what is too large for one reply takes larger pages
- * instead of several requests.
- */
-#define MOST_BITMAP (512u * 1024)
 #define MOST_PAGE (UINT64_C(1) << 40)
 
-static uint64_t bitmap_bytes(uint64_t length, uint64_t page)
+uint64_t cleat_dma_log_bytes(uint64_t length, uint64_t page)
 {
 	uint64_t pages = length / page + !!(length % page);
 
 	return (pages + 63) / 64 * 8;
 }
 
-/* Whether the server writes the range without our seeing it. */
-static bool is_hidden(const struct cleat_dma_attachment *at,
-		      const struct cleat_dma_range *range)
+bool cleat_dma_log_hides(const struct cleat_dma_attachment *at,
+			 const struct cleat_dma_range *range)
 {
-	return (range->rights & CLEAT_WRITE) && range->fd >= 0 &&
-	       !(cleat_device_flags(at->dev) & CLEAT_DEVICE_SECURE);
+	return (range->rights & CLEAT_WRITE) &&
+	       cleat_dma_gives_fd(at->dev, range);
 }
 
 static uint64_t choose_page(struct cleat_memory *memory,
@@ -42,8 +35,9 @@ static uint64_t choose_page(struct cleat_memory *memory,
 	uint64_t page = PAGE;
 
 	for (range = memory->ranges; range; range = range->next)
-		while (is_hidden(at, range) &&
-		       bitmap_bytes(range->length, page) > MOST_BITMAP)
+		while (cleat_dma_log_hides(at, range) &&
+		       cleat_dma_log_bytes(range->length, page) >
+			       CLEAT_DMA_MOST_BITMAP)
 			page *= 2;
 	return page;
 }
@@ -60,7 +54,7 @@ void cleat_dma_log_mark_hidden(struct cleat_memory *memory,
 	struct cleat_dma_range *range;
 
 	for (range = memory->ranges; range; range = range->next)
-		if (is_hidden(at, range))
+		if (cleat_dma_log_hides(at, range))
 			cleat_dma_log_mark(memory, range);
 }
 
@@ -108,6 +102,7 @@ static void start_device(struct cleat_memory *memory,
 	uint64_t page = choose_page(memory, at);
 
 	at->log = CLEAT_DMA_LOGS_NOT;
+	at->log_mute = false;
 	if (!start_feature(at, page)) {
 		at->log = CLEAT_DMA_LOGS_FEATURE;
 		return;
@@ -165,7 +160,7 @@ void cleat_dma_log_stop_all(struct cleat_memory *memory)
 /* Room for the head and the bitmap, eight-byte aligned. */
 struct report {
 	struct cleat_wire_report head;
-	uint64_t bitmap[MOST_BITMAP / 8];
+	uint64_t bitmap[CLEAT_DMA_MOST_BITMAP / 8];
 };
 
 static int ask_feature(struct cleat_dma_attachment *at, struct report *report,
@@ -184,8 +179,13 @@ static int ask_feature(struct cleat_dma_attachment *at, struct report *report,
 				   CLEAT_FEATURE_GET, report,
 				   sizeof(report->head),
 				   sizeof(report->head) + bytes, &got);
+	if (err)
+		return err;
 	/* Success with nothing in it is how some refuse. */
-	return !err && got != sizeof(report->head) + bytes ? -EPROTO : err;
+	return got == sizeof(report->head) + bytes &&
+			       report->head.page_size == at->log_page ?
+		       0 :
+		       -EPROTO;
 }
 
 static int ask_v1(struct cleat_dma_attachment *at, struct report *report,
@@ -213,17 +213,22 @@ static int ask_v1(struct cleat_dma_attachment *at, struct report *report,
 	};
 	int err = cleat_call(at->dev, &call, NULL);
 
-	return !err && call.got != sizeof(reply) + bytes ? -EPROTO : err;
+	if (err)
+		return err;
+	return call.got == sizeof(reply) + bytes &&
+			       reply.range.bitmap.page_size == at->log_page ?
+		       0 :
+		       -EPROTO;
 }
 
 static int fetch_range(struct cleat_memory *memory,
 		       struct cleat_dma_attachment *at, struct report *report,
 		       const struct cleat_dma_range *range)
 {
-	uint64_t bytes = bitmap_bytes(range->length, at->log_page);
+	uint64_t bytes = cleat_dma_log_bytes(range->length, at->log_page);
 	int err;
 
-	if (bytes > MOST_BITMAP)
+	if (bytes > CLEAT_DMA_MOST_BITMAP)
 		return -E2BIG;
 	if (at->log == CLEAT_DMA_LOGS_FEATURE)
 		err = ask_feature(at, report, range, bytes);
@@ -255,7 +260,7 @@ static void fetch_device(struct cleat_memory *memory,
 	if (at->log == CLEAT_DMA_LOGS_NOT)
 		return;
 	for (; range && !err; range = range->next)
-		if (is_hidden(at, range))
+		if (cleat_dma_log_hides(at, range))
 			err = fetch_range(memory, at, report, range);
 	if (err)
 		give_up(memory, at);

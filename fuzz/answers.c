@@ -87,6 +87,27 @@ static size_t next_piece(struct fuzz_answers *answers, struct reply *reply)
 	return (size_t)length * 16;
 }
 
+/* A DMA_UNMAP that asks for a bitmap; with 1 before the piece, after its words.
+ */
+static size_t tell(struct fuzz_answers *answers, struct reply *reply)
+{
+	uint8_t words[sizeof(struct cleat_wire_dma_unmap) +
+		      sizeof(struct cleat_wire_bitmap)];
+	uint8_t *payload = reply->payload, echo = 0;
+	size_t size;
+
+	if (reply->header.size < sizeof(reply->header) + sizeof(words))
+		return 0;
+	memcpy(words, payload, sizeof(words));
+	take(answers, &echo, 1);
+	size = next_piece(answers, reply);
+	if (echo != 1 || reply->header.flags & CLEAT_HEADER_ERROR)
+		return size;
+	memmove(payload + sizeof(words), payload, size);
+	memcpy(payload, words, sizeof(words));
+	return sizeof(words) + size;
+}
+
 static size_t answer(struct fuzz_answers *answers, struct reply *reply)
 {
 	struct cleat_wire_device_info info = { sizeof(info), 3, REGIONS, 0 };
@@ -101,8 +122,9 @@ static size_t answer(struct fuzz_answers *answers, struct reply *reply)
 	case VFIO_USER_DEVICE_GET_REGION_INFO:
 		return describe_region(reply->payload);
 	case VFIO_USER_DMA_MAP:
-	case VFIO_USER_DMA_UNMAP:
 		return 0;
+	case VFIO_USER_DMA_UNMAP:
+		return tell(answers, reply);
 	case VFIO_USER_REGION_WRITE:
 		return sizeof(struct cleat_wire_access);
 	case VFIO_USER_REGION_READ:

@@ -5,6 +5,7 @@
  * state), agrees to DMA_MAP, DMA_UNMAP and stores, answers a load from the state
  * region with the next bytes of the input, and everything else with a piece:
  *
+ *	u8 1: after the request's own words (DMA_UNMAP that asks for a bitmap)
  *	u8 what: not 0: an error of that number
  *	u16 bytes of payload; above 0x8000: of one value
  *	the bytes, or the value

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Dirty bitmaps, of either generation: u8: how often they are asked for (low 3
- * bits) and whether the last time (bit 3), then the server's answers. Nothing
- * may be dirty that is no memory.
+ * bits), whether the last time (bit 3), which ranges are removed then (bits 4
+ * and 5), then the server's answers. Nothing may be dirty that is no memory.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -76,6 +76,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				data[0] & 8 ? CLEAT_MEMORY_LOG_FINAL : 0);
 			check_dirty(memory);
 		}
+		if (data[0] & 16)
+			cleat_memory_remove(memory, FIRST, LENGTH);
+		if (data[0] & 32)
+			cleat_memory_remove(memory, SECOND, LENGTH);
+		check_dirty(memory);
 		cleat_memory_log_stop(memory);
 	}
 	cleat_device_unref(dev);

@@ -25,12 +25,6 @@ struct logging {
 	uint32_t reserved;
 };
 
-struct report {
-	uint64_t iova;
-	uint64_t length;
-	uint64_t page_size;
-};
-
 static uint64_t words_for(uint64_t length, uint64_t page)
 {
 	uint64_t pages = length / page + !!(length % page);
@@ -44,8 +38,11 @@ static uint64_t range_words(const struct cleat_srv_range *range, uint64_t page)
 	return words_for(range->length, page) + 1;
 }
 
-void cleat_srv_dirty_free(struct cleat_srv_range *range)
+void cleat_srv_dirty_free(struct cleat_server *srv,
+			  struct cleat_srv_range *range)
 {
+	if (range->dirty)
+		srv->dma.log_bytes -= range_words(range, srv->dma.log_page) * 8;
 	free(range->dirty);
 	range->dirty = NULL;
 }
@@ -53,9 +50,8 @@ void cleat_srv_dirty_free(struct cleat_srv_range *range)
 static void stop_logging(struct cleat_server *srv)
 {
 	for (size_t i = 0; i < srv->dma.count; i++)
-		cleat_srv_dirty_free(cleat_srv_range_at(&srv->dma, i));
+		cleat_srv_dirty_free(srv, cleat_srv_range_at(&srv->dma, i));
 	srv->dma.log_page = 0;
-	srv->dma.log_bytes = 0;
 }
 
 int cleat_srv_dirty_add(struct cleat_server *srv, struct cleat_srv_range *range)
@@ -161,9 +157,12 @@ static int stop(struct cleat_server *srv, struct cleat_srv_msg *msg)
 	return cleat_srv_reply(srv, msg, msg->body, msg->length);
 }
 
-static void move_bits(struct cleat_srv_range *range, uint64_t page,
-		      const struct report *report, uint64_t *bitmap)
+void cleat_srv_dirty_move(struct cleat_server *srv,
+			  struct cleat_srv_range *range,
+			  const struct cleat_srv_report *report,
+			  uint64_t *bitmap)
 {
+	uint64_t page = srv->dma.log_page;
 	uint64_t words = range_words(range, page);
 	uint64_t base = range->iova / page * page;
 
@@ -185,10 +184,9 @@ static void move_bits(struct cleat_srv_range *range, uint64_t page,
 	}
 }
 
-/* Room for the bitmap is what @argsz leaves after @head bytes. */
-static int check_report(const struct cleat_server *srv,
-			const struct report *report, uint32_t argsz,
-			size_t head)
+int cleat_srv_dirty_check(const struct cleat_server *srv,
+			  const struct cleat_srv_report *report, uint32_t argsz,
+			  size_t head, uint64_t *ret_bytes)
 {
 	uint64_t page = report->page_size, bytes;
 
@@ -202,23 +200,24 @@ static int check_report(const struct cleat_server *srv,
 	if (bytes > CLEAT_MAX_TRANSFER ||
 	    argsz < head + bytes)
 		return -E2BIG;
+	*ret_bytes = bytes;
 	return 0;
 }
 
 /* @payload[0] is the reply's head; the bitmap comes after it. */
 static int reply_bitmap(struct cleat_server *srv, struct cleat_srv_msg *msg,
-			const struct report *report, struct iovec payload[2])
+			const struct cleat_srv_report *report,
+			struct iovec payload[2])
 {
 	uint64_t *bitmap;
 	int err;
 
-	payload[1].iov_len = words_for(report->length, report->page_size) * 8;
 	bitmap = calloc(1, payload[1].iov_len);
 	if (!bitmap)
 		return -ENOMEM;
 	for (size_t i = 0; i < srv->dma.count; i++)
-		move_bits(cleat_srv_range_at(&srv->dma, i),
-			  srv->dma.log_page, report, bitmap);
+		cleat_srv_dirty_move(srv, cleat_srv_range_at(&srv->dma, i),
+				     report, bitmap);
 	payload[1].iov_base = bitmap;
 	err = cleat_srv_reply_full(srv, msg, payload, NULL, 0);
 	free(bitmap);
@@ -227,21 +226,20 @@ static int reply_bitmap(struct cleat_server *srv, struct cleat_srv_msg *msg,
 
 static int report_dirty(struct cleat_server *srv, struct cleat_srv_msg *msg)
 {
-	struct { struct feature feature; struct report report; } head;
+	struct { struct feature feature; struct cleat_srv_report report; } head;
 	struct iovec payload[2] = { { &head, sizeof(head) } };
+	uint64_t bytes;
 	int err;
 
 	if (msg->length < sizeof(head))
 		return -EINVAL;
 	memcpy(&head, msg->body, sizeof(head));
-	err = check_report(srv, &head.report, head.feature.argsz,
-			   sizeof(head));
+	err = cleat_srv_dirty_check(srv, &head.report, head.feature.argsz,
+				    sizeof(head), &bytes);
 	if (err)
 		return err;
-	head.feature.argsz =
-		(uint32_t)(sizeof(head) +
-			   words_for(head.report.length,
-				     head.report.page_size) * 8);
+	head.feature.argsz = (uint32_t)(sizeof(head) + bytes);
+	payload[1].iov_len = bytes;
 	return reply_bitmap(srv, msg, &head.report, payload);
 }
 
@@ -254,18 +252,19 @@ static int get_bitmap(struct cleat_server *srv, struct cleat_srv_msg *msg)
 		struct cleat_wire_dirty_range range;
 	} head;
 	struct iovec payload[2] = { { &head, sizeof(head) } };
-	struct report report;
+	struct cleat_srv_report report;
 	int err;
 
 	if (msg->length < sizeof(head))
 		return -EINVAL;
 	memcpy(&head, msg->body, sizeof(head));
-	report = (struct report){ head.range.iova, head.range.size,
+	report = (struct cleat_srv_report){ head.range.iova, head.range.size,
 				  head.range.bitmap.page_size };
-	err = check_report(srv, &report, head.pages.argsz, sizeof(head));
+	err = cleat_srv_dirty_check(srv, &report, head.pages.argsz,
+				    sizeof(head), &head.range.bitmap.size);
 	if (err)
 		return err;
-	head.range.bitmap.size = words_for(report.length, report.page_size) * 8;
+	payload[1].iov_len = head.range.bitmap.size;
 	head.pages.argsz = (uint32_t)(sizeof(head) + head.range.bitmap.size);
 	return reply_bitmap(srv, msg, &report, payload);
 }

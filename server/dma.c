@@ -165,11 +165,11 @@ static int map_file(struct cleat_srv_range *range, int fd, uint64_t offset)
 	return 0;
 }
 
-static void unmap_file(struct cleat_srv_range *range)
+static void unmap_file(struct cleat_server *srv, struct cleat_srv_range *range)
 {
 	if (range->map)
 		munmap(range->map, range->map_length);
-	cleat_srv_dirty_free(range);
+	cleat_srv_dirty_free(srv, range);
 }
 
 static int insert(struct cleat_srv_dma *dma,
@@ -213,7 +213,7 @@ static int add_range(struct cleat_server *srv,
 	if (!err)
 		err = insert(&srv->dma, &range);
 	if (err)
-		unmap_file(&range);
+		unmap_file(srv, &range);
 	return err;
 }
 
@@ -243,8 +243,12 @@ int cleat_srv_dma_map(struct cleat_server *srv, struct cleat_srv_msg *msg)
 
 /* ---- DMA_UNMAP ---------------------------------------------------- */
 
-/* The device lets go first; then, and only then, it is not there. */
-static void drop_range(struct cleat_server *srv, size_t place)
+/*
+ * The device lets go first; then, and only then, it is not there. What it wrote
+ * until it had let go is in @bitmap, if there is one.
+ */
+static void drop_range(struct cleat_server *srv, size_t place,
+		       const struct cleat_srv_report *report, uint64_t *bitmap)
 {
 	struct cleat_srv_dma *dma = &srv->dma;
 	const struct cleat_srv_range *range = cleat_srv_range_at(dma, place);
@@ -254,14 +258,17 @@ static void drop_range(struct cleat_server *srv, size_t place)
 		srv->ops.dma_unmapping(srv->opaque, iova, length);
 	/* A DMA of the device's in there may have let a DMA_MAP through. */
 	move_gap(dma, find_place(dma, iova));
-	unmap_file(cleat_srv_range_at(dma, dma->gap));
+	if (bitmap)
+		cleat_srv_dirty_move(srv, cleat_srv_range_at(dma, dma->gap),
+				     report, bitmap);
+	unmap_file(srv, cleat_srv_range_at(dma, dma->gap));
 	dma->count--;
 }
 
 static void drop_all(struct cleat_server *srv)
 {
 	while (srv->dma.count)
-		drop_range(srv, srv->dma.count - 1);
+		drop_range(srv, srv->dma.count - 1, NULL, NULL);
 }
 
 void cleat_srv_dma_forget(struct cleat_server *srv)
@@ -272,29 +279,69 @@ void cleat_srv_dma_forget(struct cleat_server *srv)
 	srv->dma = (struct cleat_srv_dma){ 0 };
 }
 
+static int unmap_all(struct cleat_server *srv, struct cleat_srv_msg *msg,
+		     const struct cleat_wire_dma_unmap *unmap)
+{
+	if (unmap->address || unmap->size)
+		return -EINVAL;
+	drop_all(srv);
+	return cleat_srv_reply(srv, msg, unmap, sizeof(*unmap));
+}
+
+/* The first generation's, whichever generation's log is on. */
+static int unmap_and_tell(struct cleat_server *srv, struct cleat_srv_msg *msg,
+			  size_t place)
+{
+	struct {
+		struct cleat_wire_dma_unmap unmap;
+		struct cleat_wire_bitmap bitmap;
+	} head;
+	struct iovec payload[2] = { { &head, sizeof(head) } };
+	struct cleat_srv_report report;
+	uint64_t *bitmap, bytes;
+	int err;
+
+	if (msg->length != sizeof(head))
+		return -EINVAL;
+	memcpy(&head, msg->body, sizeof(head));
+	report = (struct cleat_srv_report){ head.unmap.address, head.unmap.size,
+					    head.bitmap.page_size };
+	err = cleat_srv_dirty_check(srv, &report, head.unmap.argsz,
+				    sizeof(head), &bytes);
+	if (err || head.bitmap.size != bytes)
+		return err ? err : -EINVAL;
+	bitmap = calloc(1, bytes);
+	if (!bitmap)
+		return -ENOMEM;
+	drop_range(srv, place, &report, bitmap);
+	payload[1] = (struct iovec){ bitmap, bytes };
+	err = cleat_srv_reply_full(srv, msg, payload, NULL, 0);
+	free(bitmap);
+	return err;
+}
+
 int cleat_srv_dma_unmap(struct cleat_server *srv, struct cleat_srv_msg *msg)
 {
 	const struct cleat_srv_range *range;
 	struct cleat_wire_dma_unmap unmap;
 	size_t place;
 
-	if (msg->length != sizeof(unmap))
+	if (msg->length < sizeof(unmap))
 		return -EINVAL;
 	memcpy(&unmap, msg->body, sizeof(unmap));
-	if (unmap.flags & ~CLEAT_UNMAP_ALL)
+	if (unmap.flags != CLEAT_UNMAP_DIRTY &&
+	    (unmap.flags & ~CLEAT_UNMAP_ALL || msg->length != sizeof(unmap)))
 		return -EINVAL;
-	if (unmap.flags & CLEAT_UNMAP_ALL) {
-		if (unmap.address || unmap.size)
-			return -EINVAL;
-		drop_all(srv);
-		return cleat_srv_reply(srv, msg, &unmap, sizeof(unmap));
-	}
+	if (unmap.flags & CLEAT_UNMAP_ALL)
+		return unmap_all(srv, msg, &unmap);
 	place = find_place(&srv->dma, unmap.address);
 	if (place == srv->dma.count)
 		return -ENOENT;
 	range = cleat_srv_range_at(&srv->dma, place);
 	if (range->iova != unmap.address || range->length != unmap.size)
 		return -ENOENT;
-	drop_range(srv, place);
+	if (unmap.flags & CLEAT_UNMAP_DIRTY)
+		return unmap_and_tell(srv, msg, place);
+	drop_range(srv, place, NULL, NULL);
 	return cleat_srv_reply(srv, msg, &unmap, sizeof(unmap));
 }

@@ -280,7 +280,25 @@ void cleat_srv_dma_forget(struct cleat_server *srv);
 /* A new range while logging is on needs a bitmap. */
 int cleat_srv_dirty_add(struct cleat_server *srv,
 			struct cleat_srv_range *range);
-void cleat_srv_dirty_free(struct cleat_srv_range *range);
+void cleat_srv_dirty_free(struct cleat_server *srv,
+			  struct cleat_srv_range *range);
+/*
+ * A bitmap of @bytes for @length from @iova on, asked for with @argsz of which
+ * @head are no bitmap: 0 or -errno.
+ */
+struct cleat_srv_report {
+	uint64_t iova;
+	uint64_t length;
+	uint64_t page_size;
+};
+int cleat_srv_dirty_check(const struct cleat_server *srv,
+			  const struct cleat_srv_report *report, uint32_t argsz,
+			  size_t head, uint64_t *ret_bytes);
+/* Moves what is dirty of a range into it. */
+void cleat_srv_dirty_move(struct cleat_server *srv,
+			  struct cleat_srv_range *range,
+			  const struct cleat_srv_report *report,
+			  uint64_t *bitmap);
 int cleat_srv_guard_begin(struct cleat_server *srv);
 void cleat_srv_guard_end(struct cleat_server *srv);
 

@@ -37,6 +37,7 @@ static void choose(const struct cleat_server *srv,
 		ours->max_dma_maps = theirs->max_dma_maps;
 	ours->page_sizes = theirs->page_sizes;
 	ours->write_multiple = theirs->write_multiple;
+	ours->has_migration = theirs->has_migration && srv->mig;
 	ours->twin_supported = theirs->twin_supported && srv->conn.pass_fds &&
 			       !(srv->config.flags & CLEAT_SERVER_NO_TWIN);
 	ours->twin_fd_index = ours->twin_supported ? 0 : -1;

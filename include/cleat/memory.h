@@ -174,8 +174,9 @@ CLEAT_API int cleat_memory_alloc(uint64_t length, uint32_t flags,
  * by cleat_memory_log_merge(); cleared by cleat_memory_log_take() alone.
  * Servers are asked to log by either generation's commands. One that cannot is
  * no failure: what it may write is dirty in the last round. So is, at once,
- * what was mapped when a device was lost, attached or detached, or a range
- * removed. Call it while devices are in RUNNING.
+ * what was mapped when a device was lost, attached or detached, a range that is
+ * added, and one that is removed where its servers do not tell with DMA_UNMAP
+ * what they wrote. Call it while devices are in RUNNING.
  *
  * Context: control. Sleeps.
  * Return: 0, -EALREADY, -EINVAL, -ENOMEM.

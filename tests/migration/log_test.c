@@ -405,6 +405,45 @@ CLEAT_TC(remove__makes_dirty)
 	end_stop(&end);
 }
 
+/* The first generation tells what was written in it. */
+CLEAT_TC(remove__tells_what_is_dirty)
+{
+	const char *const v1[] = { "--migration=v1", NULL };
+	struct end end;
+
+	end_start(&end, PROBE, v1);
+	ATF_REQUIRE_EQ(0, cleat_memory_log_start(end.memory, 0, NULL));
+	fill(&end, 0x5ffe, 10, true);
+	ATF_REQUIRE_EQ(0, cleat_memory_remove(end.memory, 0, RAM_SIZE));
+	ATF_CHECK_EQ(0x2000, cleat_memory_log_dirty(end.memory));
+	expect_run(&end, 0, 0x5000, 0x2000);
+	cleat_memory_log_stop(end.memory);
+	end_stop(&end);
+}
+
+/* Other memory may stand where there was some: nobody has copied that. */
+CLEAT_TC(add__again_makes_dirty)
+{
+	struct cleat_memory_range range = { .size = sizeof(range),
+					    .rights = CLEAT_READ | CLEAT_WRITE,
+					    .guest = 0x10000000,
+					    .length = 1 << 20,
+					    .fd = -1 };
+	struct end end;
+
+	end_start(&end, PROBE, NULL);
+	range.host = end.ram;
+	ATF_REQUIRE_EQ(0, cleat_memory_add(end.memory, &range));
+	ATF_REQUIRE_EQ(0, cleat_memory_log_start(end.memory, 0, NULL));
+	ATF_REQUIRE_EQ(0, cleat_memory_remove(end.memory, range.guest,
+					      range.length));
+	ATF_CHECK_EQ(0, cleat_memory_log_dirty(end.memory));
+	ATF_REQUIRE_EQ(0, cleat_memory_add(end.memory, &range));
+	expect_run(&end, 0, range.guest, range.length);
+	cleat_memory_log_stop(end.memory);
+	end_stop(&end);
+}
+
 /* What a device that is gone has written nobody can say. */
 CLEAT_TC(lost__makes_dirty)
 {
@@ -435,6 +474,8 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, server__first_generation);
 	ATF_TP_ADD_TC(tp, server__in_secure_mode);
 	ATF_TP_ADD_TC(tp, remove__makes_dirty);
+	ATF_TP_ADD_TC(tp, remove__tells_what_is_dirty);
+	ATF_TP_ADD_TC(tp, add__again_makes_dirty);
 	ATF_TP_ADD_TC(tp, lost__makes_dirty);
 	return atf_no_error();
 }

@@ -184,7 +184,6 @@ CLEAT_TC(unmap__exactly)
 	ATF_CHECK_EQ(-ENOENT, rig_unmap(&rig, BASE, 2 * PAGE, 0));
 	ATF_CHECK_EQ(-ENOENT, rig_unmap(&rig, BASE + PAGE, PAGE, 0));
 	ATF_CHECK_EQ(-ENOENT, rig_unmap(&rig, 0, UINT64_MAX, 0));
-	ATF_CHECK_EQ(-EINVAL, rig_unmap(&rig, BASE, PAGE, CLEAT_UNMAP_DIRTY));
 	ATF_CHECK_EQ(-EINVAL, rig_unmap(&rig, BASE, PAGE, CLEAT_UNMAP_ALL));
 	ATF_REQUIRE_EQ(0, rig.unmapping);
 	ATF_REQUIRE_EQ(0, rig_unmap(&rig, BASE + 6 * PAGE, PAGE, 0));
@@ -674,6 +673,146 @@ CLEAT_TC(dirty__logged_and_cleared)
 	close(fd);
 }
 
+/* ---- Dirty pages with DMA_UNMAP ----------------------------------- */
+
+struct telling {
+	struct cleat_wire_dma_unmap unmap;
+	struct cleat_wire_bitmap bitmap;
+};
+
+static struct telling telling(uint64_t size, uint64_t page, uint64_t bytes)
+{
+	return (struct telling){
+		{ (uint32_t)(sizeof(struct telling) + bytes), CLEAT_UNMAP_DIRTY,
+		  BASE, size },
+		{ page, bytes },
+	};
+}
+
+/* The bits of a range that is now gone. */
+static uint64_t unmap_and_tell(struct rig *rig, const struct telling *ask)
+{
+	struct peer_message reply;
+	uint64_t bits;
+
+	rig_call_fds(rig, VFIO_USER_DMA_UNMAP, ask, sizeof(*ask), NULL, 0,
+		     &reply);
+	ATF_REQUIRE_EQ(0, reply.header.error);
+	ATF_REQUIRE_EQ(sizeof(*ask) + 8, reply.length);
+	ATF_REQUIRE_EQ(0, memcmp(reply.body, ask, sizeof(*ask)));
+	memcpy(&bits, (char *)reply.body + sizeof(*ask), sizeof(bits));
+	peer_message_end(&reply);
+	return bits;
+}
+
+static void start_log(struct rig *rig, uint64_t page)
+{
+	struct logging start = { sizeof(start), 6 | SET, page, 0, 0 };
+
+	ATF_REQUIRE_EQ(0, rig_call(rig, VFIO_USER_DEVICE_FEATURE, &start,
+				   sizeof(start)));
+}
+
+CLEAT_TC(unmap__tells_what_is_dirty)
+{
+	struct telling fine = telling(RAM / 2, PAGE, 8);
+	struct telling coarse = telling(RAM / 2, 4 * PAGE, 8);
+	int fd = memfd(RAM, 0);
+	uint64_t bits;
+	struct rig rig;
+
+	rig_start(&rig);
+	ATF_REQUIRE_EQ(0, rig_map(&rig, BASE, RAM / 2, RW, fd, 0));
+	ATF_REQUIRE_EQ(0, rig_map(&rig, BASE + RAM / 2, RAM / 2, RW, fd,
+				  RAM / 2));
+	start_log(&rig, PAGE);
+	/* The last page of the one and the first of the other. */
+	ATF_REQUIRE_EQ(0, act(&rig, write_action, BASE + RAM / 2 - 1, 2));
+	ATF_REQUIRE_EQ(0, act(&rig, write_action, BASE + PAGE, 1));
+	bits = unmap_and_tell(&rig, &fine);
+	ATF_CHECK_EQ(UINT64_C(1) << (RAM / 2 / PAGE - 1) | 2, bits);
+	ATF_CHECK_EQ(1, rig.unmapping);
+	ATF_CHECK_EQ(-ENOENT, act(&rig, read_action, BASE, 1));
+	ATF_REQUIRE_EQ(0, fetch(&rig, BASE, RAM, PAGE, &bits));
+	ATF_CHECK_EQ(UINT64_C(1) << RAM / 2 / PAGE, bits);
+	/* It comes back clean. */
+	ATF_REQUIRE_EQ(0, rig_map(&rig, BASE, RAM / 2, RW, fd, 0));
+	ATF_REQUIRE_EQ(0, act(&rig, write_action, BASE + 9 * PAGE, 1));
+	ATF_CHECK_EQ(4, unmap_and_tell(&rig, &coarse));
+	rig_end(&rig);
+	close(fd);
+}
+
+static int refused(struct rig *rig, struct telling ask, size_t length)
+{
+	return rig_call(rig, VFIO_USER_DMA_UNMAP, &ask, length);
+}
+
+/* Whatever is wrong with the question, the range stays. */
+CLEAT_TC(unmap__asks_for_the_impossible)
+{
+	struct telling good = telling(RAM, PAGE, 8), bad;
+	size_t size = sizeof(good);
+	struct rig rig;
+
+	rig_start(&rig);
+	ATF_REQUIRE_EQ(0, rig_map(&rig, BASE, RAM, RW, -1, 0));
+	/* Nobody logs. */
+	ATF_CHECK_EQ(-EINVAL, refused(&rig, good, size));
+	start_log(&rig, 2 * PAGE);
+	ATF_CHECK_EQ(-EINVAL, refused(&rig, good, size));
+	ATF_CHECK_EQ(-EINVAL, refused(&rig, telling(RAM, 0, 8), size));
+	ATF_CHECK_EQ(-EINVAL, refused(&rig, telling(RAM, 3 * PAGE, 8), size));
+	ATF_CHECK_EQ(-E2BIG, refused(&rig, telling(RAM, 2 * PAGE, 0), size));
+	ATF_CHECK_EQ(-EINVAL, refused(&rig, telling(RAM, 2 * PAGE, 16), size));
+	ATF_CHECK_EQ(-E2BIG, refused(&rig, telling(RAM, 2 * PAGE,
+						   UINT64_MAX - 7), size));
+	ATF_CHECK_EQ(-ENOENT, refused(&rig, telling(PAGE, 2 * PAGE, 8), size));
+	good = telling(RAM, 2 * PAGE, 8);
+	for (size_t length = 0; length < size; length++)
+		ATF_CHECK_EQ(-EINVAL, refused(&rig, good, length));
+	bad = good;
+	bad.unmap.argsz--;
+	ATF_CHECK_EQ(-E2BIG, refused(&rig, bad, size));
+	bad = good;
+	bad.unmap.flags |= CLEAT_UNMAP_ALL;
+	ATF_CHECK_EQ(-EINVAL, refused(&rig, bad, size));
+	ATF_REQUIRE_EQ(0, rig.unmapping);
+	ATF_REQUIRE_EQ(0, unmap_and_tell(&rig, &good));
+	rig_end(&rig);
+}
+
+/* 256 GiB in pages of 4 KiB: more than one reply may carry. */
+CLEAT_TC(unmap__bitmap_of_many_megabytes)
+{
+	uint64_t size = UINT64_C(1) << 38;
+	struct rig rig;
+
+	rig_start(&rig);
+	ATF_REQUIRE_EQ(0, rig_map(&rig, BASE, size, RW, -1, 0));
+	start_log(&rig, PAGE);
+	ATF_CHECK_EQ(-E2BIG, refused(&rig, telling(size, PAGE, size / PAGE / 8),
+				     sizeof(struct telling)));
+	ATF_CHECK_EQ(0, rig_unmap(&rig, BASE, size, 0));
+	rig_end(&rig);
+}
+
+/* What its bitmap took is given back with a range. */
+CLEAT_TC(dirty__ranges_come_and_go)
+{
+	uint64_t size = UINT64_C(1) << 42;
+	struct rig rig;
+
+	rig_start(&rig);
+	start_log(&rig, PAGE);
+	for (unsigned i = 0; i < 5; i++) {
+		ATF_REQUIRE_EQ(0, rig_map(&rig, 0, size, RW, -1, 0));
+		ATF_REQUIRE_EQ(-ENOMEM, rig_map(&rig, size, size, RW, -1, 0));
+		ATF_REQUIRE_EQ(0, rig_unmap(&rig, 0, size, 0));
+	}
+	rig_end(&rig);
+}
+
 CLEAT_TC(dirty__nonsense)
 {
 	struct logging start = { sizeof(start), 6 | SET, 3000, 0, 0 };
@@ -720,6 +859,10 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, message__twin_closed);
 	ATF_TP_ADD_TC(tp, guard__client_shrinks_its_file);
 	ATF_TP_ADD_TC(tp, dirty__logged_and_cleared);
+	ATF_TP_ADD_TC(tp, unmap__tells_what_is_dirty);
+	ATF_TP_ADD_TC(tp, unmap__asks_for_the_impossible);
+	ATF_TP_ADD_TC(tp, unmap__bitmap_of_many_megabytes);
+	ATF_TP_ADD_TC(tp, dirty__ranges_come_and_go);
 	ATF_TP_ADD_TC(tp, dirty__nonsense);
 	return atf_no_error();
 }
