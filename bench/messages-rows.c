@@ -22,6 +22,8 @@ const struct bench_messages_row cleat_bench_messages_rows[] = {
 	  cleat_bench_row_posted },
 	{ "maps", "DMA map, unmap and remap of 1, 1,000 and 65,535 ranges",
 	  cleat_bench_row_maps },
+	{ "storms", "guest memory taken apart and put together, and a vIOMMU's",
+	  cleat_bench_row_storms },
 	{ "dma", "DMA_READ and DMA_WRITE served, on the main and twin socket",
 	  cleat_bench_row_dma },
 	{ "open", "opening a device", cleat_bench_row_open },

@@ -220,6 +220,7 @@ int cleat_bench_row_waste(struct bench_messages *bench);
 int cleat_bench_row_threads(struct bench_messages *bench);
 int cleat_bench_row_posted(struct bench_messages *bench);
 int cleat_bench_row_maps(struct bench_messages *bench);
+int cleat_bench_row_storms(struct bench_messages *bench);
 int cleat_bench_row_dma(struct bench_messages *bench);
 int cleat_bench_row_open(struct bench_messages *bench);
 int cleat_bench_row_devices(struct bench_messages *bench);

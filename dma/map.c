@@ -439,3 +439,81 @@ int cleat_dma_unmap_all(struct cleat_memory *memory, struct cleat_device *dev)
 {
 	return unmap_back(dev, memory->last_range);
 }
+
+/* --- Many ranges, all devices ----------------------------------------------- */
+
+int cleat_dma_unmap_set(struct cleat_memory *memory,
+			struct cleat_dma_range **set, size_t num)
+{
+	struct window window = { .num = 0 };
+	struct cleat_dma_attachment *at;
+	int err = 0, one;
+
+	for (size_t i = num; i; i--)
+		for (at = memory->attachments; at; at = at->next) {
+			if (window.num == WINDOW) {
+				one = window_judge(&window, WINDOW / 2);
+				err = err ? err : one;
+			}
+			start_unmap(window_next(&window), at->dev, set[i - 1]);
+		}
+	one = window_judge(&window, 0);
+	return err ? err : one;
+}
+
+/*
+ * Finish all but the @left youngest, until one was refused. @finished counts
+ * those before it, in the order in which they were begun.
+ */
+static int settle(struct window *window, unsigned left, size_t *finished)
+{
+	while (window->num > left) {
+		struct transfer *transfer = window_pop(window);
+
+		/* One that is gone refuses nothing. */
+		if (finish(transfer) && !is_gone(transfer))
+			return transfer->result;
+		(*finished)++;
+	}
+	return 0;
+}
+
+/* Take the first @finished back, and what was granted of those under way. */
+static void undo_set(struct cleat_memory *memory, struct cleat_dma_range **set,
+		     struct window *window, size_t finished)
+{
+	struct cleat_dma_attachment *at = NULL;
+
+	undo_maps(window);
+	for (size_t i = 0; finished; i++)
+		for (at = memory->attachments; at && finished; at = at->next) {
+			finished--;
+			if (window->num == WINDOW)
+				window_judge(window, WINDOW / 2);
+			start_unmap(window_next(window), at->dev, set[i]);
+		}
+	window_judge(window, 0);
+}
+
+int cleat_dma_map_set(struct cleat_memory *memory,
+		      struct cleat_dma_range **set, size_t num)
+{
+	struct window window = { .num = 0 };
+	struct cleat_dma_attachment *at;
+	size_t finished = 0;
+	int err = 0;
+
+	for (size_t i = 0; i < num && !err; i++)
+		for (at = memory->attachments; at && !err; at = at->next) {
+			if (window.num == WINDOW)
+				err = settle(&window, WINDOW / 2, &finished);
+			if (!err)
+				start_map(window_next(&window), at->dev,
+					  set[i]);
+		}
+	if (!err)
+		err = settle(&window, 0, &finished);
+	if (err)
+		undo_set(memory, set, &window, finished);
+	return err;
+}

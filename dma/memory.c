@@ -54,13 +54,20 @@ struct cleat_memory *cleat_memory_unref(struct cleat_memory *memory)
 	return free_memory(memory);
 }
 
-static void retire(struct cleat_memory *memory, struct cleat_dma_range *range)
+void cleat_memory_retire(struct cleat_memory *memory,
+			 struct cleat_dma_range **set, size_t num)
 {
-	cleat_table_remove(memory->table, range->guest, range->length);
-	/* Nobody finds it after this; then those who had found it are done. */
+	if (!num)
+		return;
+	for (size_t i = 0; i < num; i++)
+		cleat_table_remove(memory->table, set[i]->guest,
+				   set[i]->length);
+	/* Nobody finds them after this; then those who had are done. */
 	cleat_synchronize();
-	cleat_dma_range_kill(memory, range);
-	cleat_dma_range_free(range);
+	for (size_t i = 0; i < num; i++) {
+		cleat_dma_range_kill(memory, set[i]);
+		cleat_dma_range_free(set[i]);
+	}
 }
 
 static int check_devices(struct cleat_memory *memory,
@@ -76,7 +83,8 @@ static int check_devices(struct cleat_memory *memory,
 	return err;
 }
 
-static void append(struct cleat_memory *memory, struct cleat_dma_range *range)
+void cleat_memory_append(struct cleat_memory *memory,
+			 struct cleat_dma_range *range)
 {
 	range->prev = memory->last_range;
 	if (range->prev)
@@ -87,7 +95,8 @@ static void append(struct cleat_memory *memory, struct cleat_dma_range *range)
 	memory->num_ranges++;
 }
 
-static void take_out(struct cleat_memory *memory, struct cleat_dma_range *range)
+void cleat_memory_take_out(struct cleat_memory *memory,
+			   struct cleat_dma_range *range)
 {
 	if (range->prev)
 		range->prev->next = range->next;
@@ -120,10 +129,10 @@ static int publish(struct cleat_memory *memory, struct cleat_dma_range *range)
 	}
 	err = cleat_dma_map_everywhere(memory, range);
 	if (err) {
-		retire(memory, range);
+		cleat_memory_retire(memory, &range, 1);
 		return err;
 	}
-	append(memory, range);
+	cleat_memory_append(memory, range);
 	return 0;
 }
 
@@ -153,7 +162,19 @@ static struct cleat_dma_range *find_range(struct cleat_memory *memory,
 	    found.start == guest && found.length == length)
 		range = found.entry;
 	cleat_read_unlock();
-	return range;
+	return range && range->num_parts == 1 ? range : NULL;
+}
+
+/* Of one that was put together: what is left of that is mapped again. */
+static int remove_part(struct cleat_memory *memory, uint64_t guest,
+		       uint64_t length)
+{
+	struct cleat_memory_change change = {
+		.kind = CLEAT_MEMORY_CHANGE_REMOVE,
+		.range = { .guest = guest, .length = length },
+	};
+
+	return cleat_dma_update(memory, &change, 1, 0);
 }
 
 static int check_droppable(struct cleat_memory *memory,
@@ -175,12 +196,17 @@ int cleat_memory_remove(struct cleat_memory *memory, uint64_t guest,
 
 	pthread_mutex_lock(&memory->lock);
 	range = find_range(memory, guest, length);
+	if (!range) {
+		err = remove_part(memory, guest, length);
+		pthread_mutex_unlock(&memory->lock);
+		return err;
+	}
 	err = check_droppable(memory, range);
 	if (!err) {
-		take_out(memory, range);
+		cleat_memory_take_out(memory, range);
 		/* Served until the last server has let go of it. */
 		err = cleat_dma_unmap_everywhere(memory, range);
-		retire(memory, range);
+		cleat_memory_retire(memory, &range, 1);
 	}
 	pthread_mutex_unlock(&memory->lock);
 	return err;

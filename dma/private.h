@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <cleat/memory.h>
 
@@ -14,11 +15,28 @@
 /* The smallest page there is: what a range is made of. */
 #define CLEAT_DMA_PAGE 4096u
 
+/* What the caller added: a range, or a part of one. */
+struct cleat_dma_part {
+	uint64_t guest;
+	uint64_t length;
+	bool removed; /* by an update that is not done yet */
+};
+
+/* Which file it is; not @known: of two nobody can say whether they are one. */
+struct cleat_dma_file {
+	dev_t dev;
+	ino_t ino;
+	bool known;
+};
+
 /**
- * struct cleat_dma_range - one range of a memory
+ * struct cleat_dma_range - one range of a memory, as servers have it
  * @refs: one for being published, one for each copy under way; 0: it is dead
  * @dead: @refs has reached 0, under memory->idle_lock
  * @fd:   our own duplicate, read-only if the device may not write; or -1
+ * @parts, @num_parts: what it was put together from, in order; @own if it is
+ *         what somebody added
+ * The last ones are update.c's.
  */
 struct cleat_dma_range {
 	struct cleat_dma_range *next;
@@ -31,6 +49,16 @@ struct cleat_dma_range {
 	int fd;
 	unsigned refs;
 	bool dead;
+	struct cleat_dma_file file;
+	struct cleat_dma_part own;
+	struct cleat_dma_part *parts;
+	unsigned num_parts;
+
+	struct cleat_dma_range *next_broken;
+	bool is_broken;
+	bool is_kept;
+	struct cleat_dma_part *next_parts;
+	unsigned num_next_parts;
 };
 
 /* How a server logs what it writes. */
@@ -85,6 +113,11 @@ struct cleat_memory {
 int cleat_dma_range_create(const struct cleat_memory_range *from,
 			   struct cleat_dma_range **ret_range);
 void cleat_dma_range_free(struct cleat_dma_range *range);
+/* @length bytes at @guest, of the same memory as @from, which holds @guest. */
+int cleat_dma_range_copy(const struct cleat_dma_range *from, uint64_t guest,
+			 uint64_t length, struct cleat_dma_range **ret_range);
+/* next_parts become the parts. */
+void cleat_dma_range_use_next(struct cleat_dma_range *range);
 /* False if it is dead. */
 bool cleat_dma_range_get(struct cleat_dma_range *range);
 void cleat_dma_range_put(struct cleat_memory *memory,
@@ -92,6 +125,20 @@ void cleat_dma_range_put(struct cleat_memory *memory,
 /* Drops the publisher's reference and waits for all others. */
 void cleat_dma_range_kill(struct cleat_memory *memory,
 			  struct cleat_dma_range *range);
+
+/* memory.c: with memory->lock held. In the list, and out of it. */
+void cleat_memory_append(struct cleat_memory *memory,
+			 struct cleat_dma_range *range);
+void cleat_memory_take_out(struct cleat_memory *memory,
+			   struct cleat_dma_range *range);
+/* Out of the table, and freed when no copy is under way any more. */
+void cleat_memory_retire(struct cleat_memory *memory,
+			 struct cleat_dma_range **set, size_t num);
+
+/* update.c: cleat_memory_update() with memory->lock held. */
+int cleat_dma_update(struct cleat_memory *memory,
+		     const struct cleat_memory_change *changes, size_t num,
+		     uint32_t flags);
 
 /* map.c: what goes over the sockets. All with memory->lock held. */
 
@@ -109,6 +156,11 @@ int cleat_dma_map_everywhere(struct cleat_memory *memory,
 			     struct cleat_dma_range *range);
 int cleat_dma_unmap_everywhere(struct cleat_memory *memory,
 			       struct cleat_dma_range *range);
+/* Each of a set on every device, pipelined; maps: or none of it anywhere. */
+int cleat_dma_map_set(struct cleat_memory *memory,
+		      struct cleat_dma_range **set, size_t num);
+int cleat_dma_unmap_set(struct cleat_memory *memory,
+			struct cleat_dma_range **set, size_t num);
 /* Every range on one device, or none. */
 int cleat_dma_map_all(struct cleat_memory *memory, struct cleat_device *dev);
 int cleat_dma_unmap_all(struct cleat_memory *memory, struct cleat_device *dev);

@@ -31,7 +31,8 @@ static int check_numbers(const struct cleat_memory_range *from)
 	return 0;
 }
 
-static int check_file(const struct cleat_memory_range *from)
+static int check_file(const struct cleat_memory_range *from,
+		      struct cleat_dma_file *ret)
 {
 	struct stat stat;
 	uint64_t end;
@@ -54,6 +55,7 @@ static int check_file(const struct cleat_memory_range *from)
 		return 0;
 	if (!S_ISREG(stat.st_mode))
 		return -EINVAL;
+	*ret = (struct cleat_dma_file){ stat.st_dev, stat.st_ino, true };
 	return end > (uint64_t)stat.st_size ? -ERANGE : 0;
 }
 
@@ -77,20 +79,30 @@ static int own_fd(const struct cleat_memory_range *from)
 					  : reopen_read_only(from->fd);
 }
 
-static int check(const struct cleat_memory_range *from)
+static int check(const struct cleat_memory_range *from,
+		 struct cleat_dma_file *ret_file)
 {
 	int err = check_numbers(from);
 
 	if (!err && from->fd >= 0)
-		err = check_file(from);
+		err = check_file(from, ret_file);
 	return err;
+}
+
+static void own_part(struct cleat_dma_range *range)
+{
+	range->own.guest = range->guest;
+	range->own.length = range->length;
+	range->parts = &range->own;
+	range->num_parts = 1;
 }
 
 int cleat_dma_range_create(const struct cleat_memory_range *from,
 			   struct cleat_dma_range **ret_range)
 {
+	struct cleat_dma_file file = { .known = false };
 	struct cleat_dma_range *range;
-	int err = check(from);
+	int err = check(from, &file);
 
 	if (err)
 		return err;
@@ -103,6 +115,8 @@ int cleat_dma_range_create(const struct cleat_memory_range *from,
 	range->host = from->host;
 	range->rights = from->rights;
 	range->refs = 1;
+	range->file = file;
+	own_part(range);
 	range->fd = from->fd >= 0 ? own_fd(from) : -1;
 	if (from->fd >= 0 && range->fd < 0) {
 		err = range->fd;
@@ -116,7 +130,46 @@ int cleat_dma_range_create(const struct cleat_memory_range *from,
 void cleat_dma_range_free(struct cleat_dma_range *range)
 {
 	cleat_close(&range->fd);
+	if (range->parts != &range->own)
+		free(range->parts);
+	free(range->next_parts);
 	free(range);
+}
+
+int cleat_dma_range_copy(const struct cleat_dma_range *from, uint64_t guest,
+			 uint64_t length, struct cleat_dma_range **ret_range)
+{
+	struct cleat_dma_range *range = calloc(1, sizeof(*range));
+	int fd;
+
+	if (!range)
+		return -ENOMEM;
+	fd = from->fd >= 0 ? cleat_dup(from->fd) : -1;
+	if (from->fd >= 0 && fd < 0) {
+		free(range);
+		return fd;
+	}
+	range->guest = guest;
+	range->length = length;
+	range->offset = from->fd >= 0 ? from->offset + (guest - from->guest) :
+					0;
+	range->host = from->host + (guest - from->guest);
+	range->rights = from->rights;
+	range->refs = 1;
+	range->file = from->file;
+	range->fd = fd;
+	own_part(range);
+	*ret_range = range;
+	return 0;
+}
+
+void cleat_dma_range_use_next(struct cleat_dma_range *range)
+{
+	if (range->parts != &range->own)
+		free(range->parts);
+	range->parts = range->next_parts;
+	range->num_parts = range->num_next_parts;
+	range->next_parts = NULL;
 }
 
 bool cleat_dma_range_get(struct cleat_dma_range *range)

@@ -105,6 +105,57 @@ CLEAT_API int cleat_memory_add(struct cleat_memory *memory,
 CLEAT_API int cleat_memory_remove(struct cleat_memory *memory, uint64_t guest,
 				  uint64_t length);
 
+/* What a struct cleat_memory_change does. */
+enum cleat_memory_change_kind {
+	CLEAT_MEMORY_CHANGE_ADD = 0,
+	CLEAT_MEMORY_CHANGE_REMOVE = 1,
+};
+
+/**
+ * struct cleat_memory_change - one of many
+ * @kind:  CLEAT_MEMORY_CHANGE_*
+ * @range: what is added; of what is removed @guest and @length, as added
+ */
+struct cleat_memory_change {
+	uint32_t kind;
+	struct cleat_memory_range range;
+};
+
+/* Flags of cleat_memory_update(). */
+
+/*
+ * Put neighbours of this call together that lie side by side in the same
+ * memory. For servers they are one range then: taking one of them away later
+ * takes all of it away and maps the rest again, and a device that uses the rest
+ * at that moment fails. For RAM, not for what a vIOMMU maps.
+ */
+#define CLEAT_MEMORY_UPDATE_MERGE (1u << 0)
+
+/**
+ * cleat_memory_update() - many changes, and as few messages
+ * @memory:  the memory
+ * @changes: what to add and remove, in this order
+ * @num:     how many
+ * @flags:   CLEAT_MEMORY_UPDATE_*
+ *
+ * As so many calls of cleat_memory_add() and cleat_memory_remove(), but each
+ * device hears of the difference between before and after only, and of that
+ * pipelined: first of all that is gone, then of all that is new. What is removed
+ * and added again as it was stays all the time, for servers and for what
+ * devices read and write by message.
+ *
+ * Context: control. Sleeps.
+ * Return: 0; as cleat_memory_add() and cleat_memory_remove() for the first
+ * change that is not possible, and nothing has changed; or, from the servers:
+ * what a device answered to a range that is new, and then what was to be
+ * removed is, and nothing is new (nor is what was one range with something
+ * removed); or -ETIMEDOUT, -ECANCELED or -ENOTCONN if a device was lost on the
+ * way, all of it done for the others.
+ */
+CLEAT_API int cleat_memory_update(struct cleat_memory *memory,
+				  const struct cleat_memory_change *changes,
+				  size_t num, uint32_t flags);
+
 /**
  * cleat_memory_attach() - let a device see the memory
  * @memory: the memory
