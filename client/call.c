@@ -51,20 +51,41 @@ static void receive_round(struct cleat_device *dev, struct cleat_slot *self)
 }
 
 /*
+ * What others left for the leader goes out before it sleeps or leaves, and
+ * whatever they ask after that they send themselves. Conn lock held on entry.
+ */
+static void unlock_and_send(struct cleat_device *dev)
+{
+	bool any = dev->gathered;
+
+	dev->gathers = false;
+	pthread_mutex_unlock(&dev->lock);
+	if (any)
+		cleat_send_waiting(dev, &dev->main);
+}
+
+/*
  * Read for everybody until our own reply has come. Conn lock held on entry and
  * return, not in between.
  */
 static void lead(struct cleat_device *dev, struct cleat_slot *slot)
 {
 	dev->leader = true;
+	dev->gatherer = true;
 	dev->inside++;
 	while (slot->state == CLEAT_SLOT_FLYING && !dev->lost &&
 	       !cleat_must_stop(slot->call->deadline_ns)) {
-		pthread_mutex_unlock(&dev->lock);
+		unlock_and_send(dev);
 		receive_round(dev, slot);
 		pthread_mutex_lock(&dev->lock);
 	}
+	if (dev->gathered) {
+		unlock_and_send(dev);
+		pthread_mutex_lock(&dev->lock);
+	}
 	cleat_stream_leave(dev, &dev->main, slot);
+	dev->gathers = false;
+	dev->gatherer = false;
 	dev->leader = false;
 	leave(dev);
 }
@@ -188,30 +209,43 @@ static int check_call(struct cleat_device *dev, const struct cleat_call *call)
 	return 0;
 }
 
+/* Conn lock held around, but not while sending. An error gives the slot back. */
 static int start_replied(struct cleat_device *dev, struct cleat_call *call)
 {
 	struct cleat_slot *slot = call->slot;
-	_Atomic uint32_t *next = NULL;
-	int err = send_call(dev, call, slot->id);
+	int err = 0;
 
-	pthread_mutex_lock(&dev->lock);
+	if (cleat_may_gather(dev, call)) {
+		cleat_gather(dev, slot);
+	} else {
+		pthread_mutex_unlock(&dev->lock);
+		err = send_call(dev, call, slot->id);
+		pthread_mutex_lock(&dev->lock);
+	}
 	if (err) {
 		/* Not a byte is out, or nothing will come in any more. */
 		cleat_slot_release(dev, slot);
 		call->slot = NULL;
-		next = cleat_pass_lead(dev);
-		cleat_events_arm(dev);
 	}
 	leave(dev);
-	pthread_mutex_unlock(&dev->lock);
-	cleat_wake_up(next);
 	return err;
 }
 
-int cleat_call_start(struct cleat_device *dev, struct cleat_call *call)
+/* Who has nothing to wait for leaves the rest to others. Conn lock held on
+ * entry. */
+static void unlock_and_pass(struct cleat_device *dev)
+{
+	_Atomic uint32_t *next = cleat_pass_lead(dev);
+
+	cleat_events_arm(dev);
+	pthread_mutex_unlock(&dev->lock);
+	cleat_wake_up(next);
+}
+
+/* Take what a call needs. Return: 0 with the conn lock held. */
+static int begin(struct cleat_device *dev, struct cleat_call *call)
 {
 	int err = check_call(dev, call);
-	bool posted = call->flags & CLEAT_CALL_POSTED;
 
 	if (err)
 		return err;
@@ -227,7 +261,7 @@ int cleat_call_start(struct cleat_device *dev, struct cleat_call *call)
 	}
 	dev->inside++;
 	cleat_events_disarm(dev);
-	if (!posted)
+	if (!(call->flags & CLEAT_CALL_POSTED))
 		err = wait_for_slot(dev, call->deadline_ns, &call->slot);
 	if (err) {
 		leave(dev);
@@ -235,18 +269,35 @@ int cleat_call_start(struct cleat_device *dev, struct cleat_call *call)
 		return err;
 	}
 	dev->stats.requests++;
-	if (!posted) {
+	if (call->slot) {
 		call->slot->call = call;
 		call->slot->command = call->command;
 	}
-	pthread_mutex_unlock(&dev->lock);
-	return posted ? start_posted(dev, call) : start_replied(dev, call);
+	return 0;
+}
+
+int cleat_call_start(struct cleat_device *dev, struct cleat_call *call)
+{
+	int err = begin(dev, call);
+
+	if (err)
+		return err;
+	if (!call->slot) {
+		pthread_mutex_unlock(&dev->lock);
+		return start_posted(dev, call);
+	}
+	err = start_replied(dev, call);
+	if (err)
+		unlock_and_pass(dev);
+	else
+		pthread_mutex_unlock(&dev->lock);
+	return err;
 }
 
 /* Nobody waits for this reply any more; when it comes it is drained. */
 static void bury(struct cleat_device *dev, struct cleat_slot *slot)
 {
-	if (dev->lost || slot->state == CLEAT_SLOT_DONE) {
+	if (dev->lost || slot->state == CLEAT_SLOT_DONE || slot->gathered) {
 		cleat_slot_release(dev, slot);
 		return;
 	}
@@ -300,17 +351,13 @@ static int take_result(struct cleat_device *dev, struct cleat_slot *slot,
 	return err;
 }
 
-int cleat_call_finish(struct cleat_device *dev, struct cleat_call *call)
+/* Conn lock held on entry. */
+static int finish(struct cleat_device *dev, struct cleat_call *call)
 {
 	struct cleat_slot *slot = call->slot;
-	_Atomic uint32_t *next;
 	uint8_t *body = NULL;
-	int stop, err;
+	int stop = wait_for_reply(dev, slot), err;
 
-	if (!slot)
-		return 0;
-	pthread_mutex_lock(&dev->lock);
-	stop = wait_for_reply(dev, slot);
 	if (stop == -ECANCELED && (call->flags & CLEAT_CALL_PARK)) {
 		err = -EINTR;
 	} else {
@@ -319,10 +366,7 @@ int cleat_call_finish(struct cleat_device *dev, struct cleat_call *call)
 			bury(dev, slot);
 		err = stop ? stop : take_result(dev, slot, &body);
 	}
-	next = cleat_pass_lead(dev);
-	cleat_events_arm(dev);
-	pthread_mutex_unlock(&dev->lock);
-	cleat_wake_up(next);
+	unlock_and_pass(dev);
 	if (body)
 		copy_body(call, body);
 	free(body);
@@ -333,6 +377,14 @@ int cleat_call_finish(struct cleat_device *dev, struct cleat_call *call)
 				  stop == -ETIMEDOUT ? "not answered in time"
 						     : "cancelled");
 	return err;
+}
+
+int cleat_call_finish(struct cleat_device *dev, struct cleat_call *call)
+{
+	if (!call->slot)
+		return 0;
+	pthread_mutex_lock(&dev->lock);
+	return finish(dev, call);
 }
 
 void cleat_call_abandon(struct cleat_device *dev, struct cleat_call *call)
@@ -387,9 +439,17 @@ static int explain(struct cleat_device *dev, const struct cleat_call *call,
 int cleat_call(struct cleat_device *dev, struct cleat_call *call,
 	       struct cleat_error *reterr)
 {
-	int err = cleat_call_start(dev, call);
+	int err = begin(dev, call);
 
-	if (!err)
-		err = cleat_call_finish(dev, call);
+	if (!err && !call->slot) {
+		pthread_mutex_unlock(&dev->lock);
+		err = start_posted(dev, call);
+	} else if (!err) {
+		err = start_replied(dev, call);
+		if (err)
+			unlock_and_pass(dev);
+		else
+			err = finish(dev, call);
+	}
 	return err ? explain(dev, call, err, reterr) : 0;
 }

@@ -48,6 +48,11 @@ enum cleat_call_class {
  * what one device may make us hold until cleat_device_drop_fds().
  */
 #define CLEAT_CALL_KEEPS_FDS (1u << 3)
+/*
+ * @head and @data stay as they are until cleat_call_finish() returns anything
+ * but -EINTR, or cleat_call_abandon(): then another thread may send it.
+ */
+#define CLEAT_CALL_KEPT (1u << 4)
 
 struct cleat_slot;
 

@@ -13,6 +13,7 @@ static _Atomic uint32_t *finish_slot(struct cleat_device *dev,
 {
 	slot->state = CLEAT_SLOT_DONE;
 	dev->stats.replies++;
+	dev->gathers = dev->gatherer;
 	if (!slot->asleep)
 		return NULL;
 	cleat_sleepers_remove(dev, slot);

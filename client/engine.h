@@ -2,9 +2,9 @@
 /*
  * Private to client: a connection, its threads' meeting place.
  *
- * A request takes a slot, is sent by its own thread, and its reply is read by
- * whichever of the waiting threads holds the role of the leader; there is no
- * reader thread. The leader reads for everybody until its own reply has come,
+ * A request takes a slot, is sent by its own thread (or by the leader, if that
+ * is awake), and its reply is read by whichever of the waiting threads holds
+ * the role of the leader; there is no reader thread. The leader reads for everybody until its own reply has come,
  * then hands the role to a sleeper. Who holds the role is decided under @lock,
  * under which sleepers also enqueue: so either a leaver sees the sleeper, or
  * the would-be sleeper sees that there is no leader.
@@ -56,6 +56,7 @@ enum cleat_slot_state {
  * @word:   what its thread sleeps on: 0 asleep, 1 look again. Written under the
  *          conn lock, or by a cancel.
  * @asleep: in the list of sleepers
+ * @gathered: in the list of those whose request is not out yet
  * @body:   a reply too large for the connection's buffer, for its thread to
  *          copy
  *
@@ -67,9 +68,11 @@ struct cleat_slot {
 	uint16_t command;
 	uint8_t state;
 	bool asleep;
+	bool gathered;
 	int result;
 	struct cleat_call *call;
 	uint8_t *body;
+	struct cleat_slot *next_gathered;
 	struct cleat_slot *next;
 	struct cleat_slot *prev;
 };
@@ -150,6 +153,7 @@ struct cleat_stream {
  * @in_vain: of these, looks that ran to the limit
  * @next_trial: rounds until then
  * @interval: between trials: the longer, the more often the other lost
+ * @crowded: rounds left of not looking because others were waiting
  *
  * The leader's.
  */
@@ -161,6 +165,7 @@ struct cleat_spin {
 	uint32_t in_vain;
 	uint32_t next_trial;
 	uint32_t interval;
+	uint32_t crowded;
 };
 
 struct cleat_served {
@@ -200,6 +205,8 @@ struct cleat_device {
 	pthread_mutex_t lock;
 	pthread_cond_t left; /* with @inside */
 	bool leader;
+	bool gatherer; /* the leader is a caller, and sends what is gathered */
+	bool gathers; /* and it is awake: do so */
 	uint32_t interest; /* what the epoll fd tells of the main socket */
 	bool serves; /* a handler is registered */
 	atomic_bool lost;
@@ -214,6 +221,8 @@ struct cleat_device {
 	struct cleat_slot *free_slots;
 	struct cleat_slot *sleepers; /* first is woken first */
 	struct cleat_slot *last_sleeper;
+	struct cleat_slot *gathered; /* in the order they go out */
+	struct cleat_slot *last_gathered;
 	struct cleat_device_stats stats;
 	struct cleat_spin spin;
 
@@ -271,6 +280,20 @@ void cleat_sleepers_remove(struct cleat_device *dev, struct cleat_slot *slot);
 _Atomic uint32_t *cleat_pass_lead(struct cleat_device *dev);
 void cleat_wake_up(_Atomic uint32_t *word);
 
+/* gather.c: conn lock held, but for cleat_has_gathered() */
+/* Requests are at most so large that wait for the leader to send them, and so
+ * much goes out at once. */
+#define CLEAT_GATHER_MOST 128
+#define CLEAT_GATHER_BYTES 2048
+bool cleat_may_gather(const struct cleat_device *dev,
+		      const struct cleat_call *call);
+void cleat_gather(struct cleat_device *dev, struct cleat_slot *slot);
+/* It is not to go out any more. */
+void cleat_ungather(struct cleat_device *dev, struct cleat_slot *slot);
+bool cleat_has_gathered(struct cleat_device *dev);
+/* Messages for who holds the send side to send; 0: there are none left. */
+size_t cleat_gathered_take(struct cleat_device *dev, uint8_t *buf, size_t room);
+
 /* stream.c */
 int cleat_stream_init(struct cleat_stream *stream, int fd);
 void cleat_stream_destroy(struct cleat_stream *stream);
@@ -318,8 +341,11 @@ int cleat_outbox_state(struct cleat_device *dev, struct cleat_stream *stream);
 
 /* spin.c */
 void cleat_spin_init(struct cleat_spin *spin, uint32_t us);
-/* As cleat_stream_receive() of the main socket, with a look or many before the
- * thread sleeps. */
+/*
+ * As cleat_stream_receive() of the main socket, with a look or many before the
+ * thread sleeps. Others that wait have better use for the core: looking ends
+ * with the first of them.
+ */
 int cleat_spin_receive(struct cleat_device *dev, struct cleat_slot *self);
 
 /* call.c */

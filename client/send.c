@@ -53,12 +53,73 @@ static void drop_packet(struct cleat_device *dev, struct cleat_stream *stream)
 	free(packet);
 }
 
+/*
+ * Requests that found no room: they have begun to go out, so they go before all
+ * else. Send side held.
+ */
+static int keep_rest(struct cleat_device *dev, const uint8_t *rest, size_t size)
+{
+	struct cleat_packet *packet = malloc(sizeof(*packet) + size);
+	struct cleat_stream *stream = &dev->main;
+
+	if (!packet) {
+		cleat_device_fail(dev, -ENOMEM, "out of memory");
+		return -ENOMEM;
+	}
+	memcpy(packet->data, rest, size);
+	packet->size = size;
+	packet->sent = 0;
+	pthread_mutex_lock(&dev->lock);
+	packet->next = stream->out;
+	if (!stream->out)
+		stream->out_tail = &packet->next;
+	stream->out = packet;
+	__atomic_fetch_add(&stream->out_bytes, cost_of(packet),
+			   __ATOMIC_SEQ_CST);
+	pthread_mutex_unlock(&dev->lock);
+	return -EAGAIN;
+}
+
+/* Send side held, and nothing waits that came before. */
+static int send_gathered(struct cleat_device *dev)
+{
+	uint8_t buf[CLEAT_GATHER_BYTES];
+	struct iovec iov = { .iov_base = buf };
+
+	while (cleat_has_gathered(dev)) {
+		ssize_t n;
+
+		pthread_mutex_lock(&dev->lock);
+		iov.iov_len = cleat_gathered_take(dev, buf, sizeof(buf));
+		pthread_mutex_unlock(&dev->lock);
+		if (!iov.iov_len)
+			break;
+		n = cleat_wire_send(dev->main.fd, &iov, 1, NULL, 0,
+				    MSG_DONTWAIT);
+		if (n < 0 && n != -EAGAIN)
+			return (int)n;
+		n = n < 0 ? 0 : n;
+		__atomic_fetch_add(&dev->stats.bytes_sent, iov.iov_len,
+				   __ATOMIC_RELAXED);
+		if ((size_t)n < iov.iov_len)
+			return keep_rest(dev, buf + n, iov.iov_len - (size_t)n);
+	}
+	return 0;
+}
+
+/* Something waits to be sent by whoever has the send side. */
+static bool is_waiting(struct cleat_device *dev, struct cleat_stream *stream)
+{
+	return out_bytes(stream) ||
+	       (stream == &dev->main && cleat_has_gathered(dev));
+}
+
 /* Send side held. Return: 0 with none left, -EAGAIN, or the end. */
 static int flush(struct cleat_device *dev, struct cleat_stream *stream)
 {
 	struct cleat_packet *packet;
 
-	if (!out_bytes(stream))
+	if (!is_waiting(dev, stream))
 		return 0;
 	while ((packet = first_packet(dev, stream))) {
 		struct iovec iov = { packet->data + packet->sent,
@@ -72,21 +133,23 @@ static int flush(struct cleat_device *dev, struct cleat_stream *stream)
 		if (packet->sent == packet->size)
 			drop_packet(dev, stream);
 	}
-	return 0;
+	return stream == &dev->main ? send_gathered(dev) : 0;
 }
 
 void cleat_send_waiting(struct cleat_device *dev, struct cleat_stream *stream)
 {
 	/*
-	 * Who queues a reply tries the send side after queueing; who holds the
-	 * send side looks at the queue after letting go. So one of the two
-	 * sends it. The fence keeps the look behind the unlock.
+	 * Who queues a reply, or has gathered requests, tries the send side
+	 * after that; who holds the send side looks at both after letting go.
+	 * So one of the two sends it. The fence keeps the look behind the
+	 * unlock.
 	 */
 	for (;;) {
 		int err;
 
 		atomic_thread_fence(memory_order_seq_cst);
-		if (!out_bytes(stream) || !cleat_gate_try(&stream->send_lock))
+		if (!is_waiting(dev, stream) ||
+		    !cleat_gate_try(&stream->send_lock))
 			return;
 		err = dev->lost ? -ENOTCONN : flush(dev, stream);
 		cleat_gate_leave(&stream->send_lock);

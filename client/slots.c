@@ -65,6 +65,7 @@ struct cleat_slot *cleat_slot_of(struct cleat_device *dev, uint16_t id)
 
 void cleat_slot_release(struct cleat_device *dev, struct cleat_slot *slot)
 {
+	cleat_ungather(dev, slot);
 	free(slot->body);
 	slot->body = NULL;
 	slot->call = NULL;
@@ -72,6 +73,12 @@ void cleat_slot_release(struct cleat_device *dev, struct cleat_slot *slot)
 	slot->next = dev->free_slots;
 	dev->free_slots = slot;
 	dev->flying--;
+}
+
+static void set_first(struct cleat_device *dev, struct cleat_slot *slot)
+{
+	/* (who looks for a reply looks at it without the lock) */
+	__atomic_store_n(&dev->sleepers, slot, __ATOMIC_RELAXED);
 }
 
 void cleat_sleepers_add(struct cleat_device *dev, struct cleat_slot *slot)
@@ -82,7 +89,7 @@ void cleat_sleepers_add(struct cleat_device *dev, struct cleat_slot *slot)
 	if (dev->last_sleeper)
 		dev->last_sleeper->next = slot;
 	else
-		dev->sleepers = slot;
+		set_first(dev, slot);
 	dev->last_sleeper = slot;
 }
 
@@ -94,7 +101,7 @@ void cleat_sleepers_remove(struct cleat_device *dev, struct cleat_slot *slot)
 	if (slot->prev)
 		slot->prev->next = slot->next;
 	else
-		dev->sleepers = slot->next;
+		set_first(dev, slot->next);
 	if (slot->next)
 		slot->next->prev = slot->prev;
 	else

@@ -18,6 +18,7 @@
 
 #define TRIAL 4 /* rounds: one alone would be chance */
 #define IN_VAIN 2 /* looks to the limit without a reply: enough is known */
+#define CROWDED 16 /* rounds */
 #define LEAST_INTERVAL 64
 #define MOST_INTERVAL 16384
 
@@ -94,6 +95,11 @@ static void count_round(struct cleat_spin *spin, bool in_vain)
 	}
 }
 
+static bool are_others_waiting(struct cleat_device *dev)
+{
+	return __atomic_load_n(&dev->sleepers, __ATOMIC_RELAXED);
+}
+
 static int look_often(struct cleat_device *dev, struct cleat_slot *self,
 		      uint64_t until_ns)
 {
@@ -101,8 +107,24 @@ static int look_often(struct cleat_device *dev, struct cleat_slot *self,
 
 	do {
 		err = cleat_stream_receive(dev, &dev->main, self, MSG_DONTWAIT);
-	} while (err == -EAGAIN && cleat_now_ns() < until_ns);
+	} while (err == -EAGAIN && !are_others_waiting(dev) &&
+		 cleat_now_ns() < until_ns);
 	return err;
+}
+
+/*
+ * Others had been waiting lately. On a core that this thread keeps from them
+ * they cannot come to wait again, so it is not forgotten at once.
+ */
+static bool is_crowded(struct cleat_device *dev)
+{
+	struct cleat_spin *spin = &dev->spin;
+
+	if (are_others_waiting(dev))
+		spin->crowded = CROWDED;
+	else if (spin->crowded)
+		spin->crowded--;
+	return spin->crowded;
 }
 
 int cleat_spin_receive(struct cleat_device *dev, struct cleat_slot *self)
@@ -113,7 +135,7 @@ int cleat_spin_receive(struct cleat_device *dev, struct cleat_slot *self)
 	uint64_t begin_ns = 0;
 	int err = -EAGAIN;
 
-	if (!spin->limit_ns)
+	if (!spin->limit_ns || is_crowded(dev))
 		return cleat_stream_receive(dev, &dev->main, self, 0);
 	if (look || measured)
 		begin_ns = cleat_now_ns();

@@ -24,6 +24,7 @@ static void prepare(struct cleat_flight *flight, unsigned region,
 	flight->asked.region = region;
 	flight->asked.count = count;
 	flight->call.deadline_class = CLEAT_CALL_ACCESS;
+	flight->call.flags = CLEAT_CALL_KEPT;
 	flight->call.head = &flight->asked;
 	flight->call.head_size = sizeof(flight->asked);
 	flight->call.reply = &flight->reply;

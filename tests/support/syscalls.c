@@ -87,7 +87,7 @@ static void on_call(int signal, siginfo_t *info, void *context)
 	long number = regs[REG_RAX];
 
 	if (number >= 0 && number < MOST)
-		counts[number]++;
+		__atomic_fetch_add(&counts[number], 1, __ATOMIC_RELAXED);
 	regs[REG_RAX] = cleat_test_syscall(number, regs[REG_RDI],
 					   regs[REG_RSI], regs[REG_RDX],
 					   regs[REG_R10], regs[REG_R8],

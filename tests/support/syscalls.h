@@ -3,8 +3,9 @@
  * Which system calls the calling thread makes, counted by the kernel: a seccomp
  * filter turns each into a signal, whose handler counts it and makes it in the
  * thread's stead. It needs no privilege and no tracer, and it cannot be taken
- * off again: for a case that does nothing else. Threads that were there before
- * are not counted, those made after are.
+ * off again: for a case that does nothing else. Other threads are
+ * counted if they ask for it themselves; a watched one can neither make threads
+ * nor end.
  */
 #ifndef TESTS_SYSCALLS_H
 #define TESTS_SYSCALLS_H
