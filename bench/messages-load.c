@@ -99,8 +99,8 @@ static int add_fairness(struct bench_messages *bench, const char *name,
 
 	for (unsigned i = 0; i < bench->rounds; i++)
 		share.samples[i].value = way->samples[i].p99;
-	return cleat_bench_compare(bench, name, BENCH_FREE, "%", &share, NULL,
-				   target);
+	return cleat_bench_compare(bench, name, BENCH_TWO_CORES, "%", &share,
+				   NULL, target);
 }
 
 static int report_crowd(struct bench_messages *bench, const char *server,
@@ -120,8 +120,8 @@ static int report_crowd(struct bench_messages *bench, const char *server,
 		for (unsigned r = 0; r < bench->rounds; r++)
 			ways[i].samples[r].p99 = 0;
 		if (!err)
-			err = cleat_bench_compare(bench, name, BENCH_FREE, "ns",
-						  &ways[i],
+			err = cleat_bench_compare(bench, name, BENCH_TWO_CORES,
+						  "ns", &ways[i],
 						  i ? &ways[0] : NULL,
 						  eight ? 0.5 : 0);
 	}
@@ -134,9 +134,9 @@ static int measure_crowd(struct bench_messages *bench,
 	struct bench_peer peer = { .kind = kind };
 	struct cleat_device *dev = NULL;
 	struct bench_way ways[4];
-	int err = cleat_bench_peer_start(&peer, BENCH_FREE);
+	int err = cleat_bench_peer_start(&peer, BENCH_TWO_CORES);
 
-	cleat_bench_pin_us(BENCH_FREE);
+	cleat_bench_pin_us(BENCH_TWO_CORES);
 	if (!err)
 		err = cleat_bench_peer_open(&peer, 0, 0, &dev);
 	for (unsigned i = 0; i < 4; i++)
