@@ -88,7 +88,7 @@ static void untrace(pid_t pid)
 /* Ends the call that was entered: as it would, or with @error instead. */
 static void finish_call(pid_t pid, int error)
 {
-	struct __ptrace_syscall_info info;
+	struct __ptrace_syscall_info info = { 0 };
 	struct user_regs_struct regs;
 
 	if (error) {
@@ -115,7 +115,7 @@ static const long to_change[] = { SYS_fallocate, SYS_pwritev2, -1 };
 CLEAT_TC(flush__completes_after_fdatasync)
 {
 	struct host host = { 0 };
-	struct __ptrace_syscall_info info;
+	struct __ptrace_syscall_info info = { 0 };
 	struct nvme_completion done;
 
 	start(&host);
@@ -137,7 +137,7 @@ CLEAT_TC(flush__completes_after_fdatasync)
 CLEAT_TC(flush__fdatasync_fails)
 {
 	struct host host = { 0 };
-	struct __ptrace_syscall_info info;
+	struct __ptrace_syscall_info info = { 0 };
 	unsigned status;
 
 	start(&host);
@@ -161,7 +161,7 @@ CLEAT_TC(flush__fdatasync_fails)
 CLEAT_TC(flush__interrupted)
 {
 	struct host host = { 0 };
-	struct __ptrace_syscall_info info;
+	struct __ptrace_syscall_info info = { 0 };
 
 	start(&host);
 	trace(host.child.pid);
@@ -180,7 +180,7 @@ CLEAT_TC(flush__interrupted)
 CLEAT_TC(write__fua_is_durable)
 {
 	struct host host = { 0 };
-	struct __ptrace_syscall_info info;
+	struct __ptrace_syscall_info info = { 0 };
 
 	start(&host);
 	trace(host.child.pid);
@@ -205,7 +205,7 @@ CLEAT_TC(write__fua_is_durable)
 CLEAT_TC(write__fails_part_way)
 {
 	struct host host = { 0 };
-	struct __ptrace_syscall_info info;
+	struct __ptrace_syscall_info info = { 0 };
 	unsigned status;
 
 	start(&host);
@@ -227,7 +227,7 @@ CLEAT_TC(write__fails_part_way)
 CLEAT_TC(zeroes__where_fallocate_cannot)
 {
 	struct host host = { 0 };
-	struct __ptrace_syscall_info info;
+	struct __ptrace_syscall_info info = { 0 };
 
 	start(&host);
 	ATF_REQUIRE_EQ(NVME_SUCCESS, host_rw(&host, NVME_IO_WRITE, 0, 16));
@@ -289,7 +289,7 @@ CLEAT_TC(flush__survives_a_kill)
 /* Signals have to be handed on to a process that is traced. */
 static bool run_to_sync(pid_t pid)
 {
-	struct __ptrace_syscall_info info;
+	struct __ptrace_syscall_info info = { 0 };
 	int status, signal = 0;
 
 	for (unsigned i = 0; i < 100000; i++) {

@@ -57,6 +57,7 @@ CLEAT_TC(alloc__impossible)
 		{ 1ull << 62, 0, -ENOMEM },
 	};
 
+	skip_on_valgrind("it says itself what is too large");
 	for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
 		struct cleat_error why = { 0 };
 		void *host = NULL;

@@ -97,6 +97,7 @@ CLEAT_TC(fds__on_fuse)
 	struct rig rig;
 	uint32_t value;
 
+	skip_on_valgrind("all of it waits when one thread closes");
 	rig_start(&rig);
 	spent = deadline_in(PATIENCE_MS);
 	ATF_CHECK_EQ(-EINVAL, set_trigger(&rig, fd));
@@ -118,6 +119,7 @@ CLEAT_TC(fds__more_than_the_server_may_have)
 	struct rig rig;
 	uint32_t value;
 
+	skip_on_valgrind("it keeps limits on descriptors itself");
 	rig_start(&rig);
 	for (unsigned i = 0; i < 16; i++)
 		fds[i] = eventfd(0, EFD_CLOEXEC);

@@ -124,6 +124,7 @@ CLEAT_TC(unwanted__on_fuse)
 {
 	struct fuse fuse;
 
+	skip_on_valgrind("all of it waits when one thread closes");
 	ends_it(fuse_start(&fuse), &fuse);
 }
 
@@ -247,6 +248,7 @@ CLEAT_TC(limit__of_the_process_while_receiving)
 	struct rlimit old;
 	struct scene scene;
 
+	skip_on_valgrind("it keeps limits on descriptors itself");
 	begin(&scene, &gift);
 	set_limit(8, &old);
 	ATF_CHECK_EQ(-ENOTCONN, scene_read(&scene));
@@ -268,6 +270,7 @@ CLEAT_TC(limit__of_the_process_while_opening)
 	unsigned more;
 	int err = -EMFILE;
 
+	skip_on_valgrind("it keeps limits on descriptors itself");
 	scene_begin(&scene);
 	for (more = 0; err && more < 20; more++) {
 		config.fd = model_start(&scene.bad);

@@ -73,7 +73,7 @@ static int mount_it(void)
 	char options[100];
 
 	if (dev < 0 || unshare(CLONE_NEWNS) ||
-	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) ||
 	    mkdir("fuse", 0755))
 		return -1;
 	snprintf(options, sizeof(options),

@@ -21,10 +21,12 @@
 #include "tests/support/model.h"
 
 #define RW (CLEAT_REGION_READ | CLEAT_REGION_WRITE)
-/* Time limits of the hostile device, and within what an open or a call has to
- * be over, on a machine that has other things to do. */
-#define SHORT_MS 300
-#define SLACK_MS 3000
+/*
+ * Time limits of the hostile device, and within what an open or a call has to
+ * be over, on a machine that has other things to do.
+ */
+#define SHORT_MS (on_valgrind() ? 1000u : 300u)
+#define SLACK_MS (on_valgrind() ? 10000u : 3000u)
 
 struct scene {
 	struct model bad;

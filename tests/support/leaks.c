@@ -154,3 +154,17 @@ void leaks_end(const struct leaks *leaks)
 	/* Fewer than before is as wrong: the case closed what is not its own. */
 	ATF_CHECK_EQ_MSG(0, leaks_found(leaks), "something leaked");
 }
+
+/* It loads its own library before all others. */
+bool on_valgrind(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+	return preload && strstr(preload, "vgpreload");
+}
+
+void skip_on_valgrind(const char *why)
+{
+	if (on_valgrind())
+		atf_tc_skip("valgrind: %s", why);
+}

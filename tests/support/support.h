@@ -57,6 +57,13 @@ unsigned leaks_found(const struct leaks *leaks);
 /* How many descriptors the process has open now. */
 unsigned count_fds(void);
 
+/*
+ * Valgrind (docs/testing.md): leaks.c. What it cannot run, such as a limit on
+ * descriptors that the kernel is to keep, is skipped there with the reason.
+ */
+bool on_valgrind(void);
+void skip_on_valgrind(const char *why);
+
 #define CLEAT_TC(name)                                                         \
 	static void name##_case(const atf_tc_t *tc);                           \
 	ATF_TC_WITHOUT_HEAD(name);                                             \

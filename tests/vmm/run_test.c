@@ -163,6 +163,7 @@ static int start_on_terminal(struct child *child)
 	const char *path = program("vmm/cleat-vmm");
 	int terminal;
 
+	skip_on_valgrind("it knows no pidfds");
 	child->pid = forkpty(&terminal, NULL, NULL, NULL);
 	ATF_REQUIRE(child->pid >= 0);
 	if (!child->pid) {
