@@ -264,60 +264,245 @@ CLEAT_TC(save__disk_full)
 	end_stop(&end);
 }
 
+/* --- At every step -------------------------------------------------------- */
+
+enum blow { NOTHING, CALL_OFF, KILL };
+
+/**
+ * struct cutting - what happens at one of the steps of a stream
+ * @tape: where it goes to or comes from
+ * @step: at which
+ * @steps: there have been
+ */
 struct cutting {
 	struct end *end;
+	struct tape tape;
+	enum blow blow;
 	unsigned step;
+	unsigned steps;
 };
 
-static int killed_save(struct end *end, struct tape *tape)
-{
-	int err = cleat_migration_start(end->mig, NULL);
-
-	if (!err)
-		err = cleat_migration_save(end->mig, &tape->io, 0, NULL);
-	if (!err)
-		err = cleat_migration_stop(end->mig, NULL);
-	if (!err)
-		err = cleat_migration_save(end->mig, &tape->io, 0, NULL);
-	return err ? err : cleat_migration_run(end->mig, NULL);
-}
-
-static int kill_at(void *opaque,
-		   const struct cleat_migration_progress *progress)
+static int cut_write(void *opaque, const void *buf, size_t count)
 {
 	struct cutting *cut = opaque;
 
-	if (!--cut->step)
+	return cut->tape.io.write(&cut->tape, buf, count);
+}
+
+static int cut_read(void *opaque, void *buf, size_t count)
+{
+	struct cutting *cut = opaque;
+
+	return cut->tape.io.read(&cut->tape, buf, count);
+}
+
+static int cut_progress(void *opaque,
+			const struct cleat_migration_progress *progress)
+{
+	struct cutting *cut = opaque;
+
+	if (++cut->steps != cut->step)
+		return 0;
+	if (cut->blow == KILL)
 		kill(cut->end->child.pid, SIGKILL);
-	return 0;
+	return cut->blow == CALL_OFF;
 }
 
-static int put_nowhere(void *opaque, const void *buf, size_t count)
+/* A state change is a step too, of which nothing else tells. */
+static int cut_here(struct cutting *cut, int err)
 {
-	return 0;
+	if (err || ++cut->steps != cut->step)
+		return err;
+	if (cut->blow == KILL)
+		kill(cut->end->child.pid, SIGKILL);
+	return cut->blow == CALL_OFF ? -ECANCELED : 0;
 }
 
-/* A source that dies is told of, whenever, and nothing hangs. */
-CLEAT_TC(kill__source)
+static struct cleat_migration_io cut_io(struct cutting *cut)
 {
-	for (unsigned step = 1; step < 18; step += 8) {
-		struct cutting cut = { .step = step };
-		struct tape tape;
+	return (struct cleat_migration_io){
+		.size = sizeof(struct cleat_migration_io),
+		.opaque = cut,
+		.write = cut_write,
+		.read = cut_read,
+		.progress = cut_progress,
+	};
+}
+
+static int cut_save(struct cutting *cut)
+{
+	const struct cleat_migration_io io = cut_io(cut);
+	struct cleat_migration *mig = cut->end->mig;
+	int err = cut_here(cut, cleat_migration_start(mig, NULL));
+
+	for (unsigned round = 0; round < 2 && !err; round++)
+		err = cleat_migration_save(mig, &io, 0, NULL);
+	if (!err)
+		err = cut_here(cut, cleat_migration_stop(mig, NULL));
+	return err ? err : cleat_migration_save(mig, &io, 0, NULL);
+}
+
+static int cut_load(struct cutting *cut)
+{
+	const struct cleat_migration_io io = cut_io(cut);
+	bool done = false;
+	int err = 0;
+
+	while (!err && !done)
+		err = cleat_migration_load(cut->end->mig, &io, &done, NULL);
+	if (!err)
+		err = cut_here(cut, 0);
+	return err ? err : cleat_migration_run(cut->end->mig, NULL);
+}
+
+/*
+ * A server that dies is told of, whenever, and nothing hangs. (A state that
+ * changes meanwhile may have a step less this time.)
+ */
+static void check_killed(struct cutting *cut, int err)
+{
+	if (cut->steps < cut->step)
+		return;
+	/* Nothing more was asked of it after the last step. */
+	if (!err)
+		err = cleat_migration_run(cut->end->mig, NULL);
+	ATF_CHECK_EQ_MSG(-ENOTCONN, err, "step %u: %d", cut->step, err);
+	ATF_REQUIRE(child_wait(&cut->end->child, PATIENCE_MS) != 0);
+}
+
+/* Wherever it is, it comes back, and is what it was. */
+static void check_called_off(struct cutting *cut, int err)
+{
+	struct cleat_error why = { .text = "" };
+
+	if (cut->steps < cut->step)
+		return;
+	ATF_CHECK_EQ_MSG(-ECANCELED, err, "step %u: %d", cut->step, err);
+	ATF_CHECK_EQ_MSG(0, cleat_migration_run(cut->end->mig, &why),
+			 "step %u: %s", cut->step, why.text);
+	ATF_CHECK_EQ(CLEAT_MIGRATION_RUNNING, end_state(cut->end));
+	check_marks(cut->end);
+}
+
+/* How many steps there are, and one tape that has them all. */
+static unsigned count_steps(const char *const options[], struct tape *tape,
+			    int (*go)(struct cutting *cut))
+{
+	struct cutting cut = { .tape = *tape };
+	struct end end;
+
+	end_start(&end, PROBE, options);
+	end_migration(&end, 0);
+	set_marks(&end);
+	cut.end = &end;
+	ATF_REQUIRE_EQ(0, go(&cut));
+	*tape = cut.tape;
+	tape->at = 0;
+	end_stop(&end);
+	return cut.steps;
+}
+
+static void cut_source(const char *const options[], enum blow blow)
+{
+	struct tape tape;
+	unsigned steps;
+
+	tape_make(&tape);
+	steps = count_steps(options, &tape, cut_save);
+	tape_free(&tape);
+	ATF_REQUIRE(steps > 20);
+	for (unsigned step = 1; step <= steps; step++) {
+		struct cutting cut = { .blow = blow, .step = step };
 		struct end end;
+		int err;
 
-		tape_make(&tape);
-		tape.io.opaque = &cut;
-		tape.io.write = put_nowhere;
-		tape.io.progress = kill_at;
-		end_start(&end, PROBE, v2);
-		cut.end = &end;
+		tape_make(&cut.tape);
+		end_start(&end, PROBE, options);
 		end_migration(&end, 0);
-		ATF_CHECK_EQ(-ENOTCONN, killed_save(&end, &tape));
-		ATF_CHECK(!(int)cut.step);
-		ATF_REQUIRE(child_wait(&end.child, PATIENCE_MS) != 0);
+		set_marks(&end);
+		cut.end = &end;
+		err = cut_save(&cut);
+		if (blow == KILL)
+			check_killed(&cut, err);
+		else
+			check_called_off(&cut, err);
 		end_stop(&end);
-		tape_free(&tape);
+		tape_free(&cut.tape);
 	}
+}
+
+CLEAT_TC(cancel__source_at_every_step)
+{
+	cut_source(v1, CALL_OFF);
+	cut_source(v2, CALL_OFF);
+}
+
+CLEAT_TC(kill__source_at_every_step)
+{
+	cut_source(v1, KILL);
+	cut_source(v2, KILL);
+}
+
+/*
+ * A target that was called off has half a state: it is reset, and can be loaded
+ * anew. The source has lost nothing.
+ */
+static void check_left(struct cutting *cut, int err)
+{
+	struct cleat_error why = { .text = "" };
+
+	ATF_CHECK_EQ_MSG(-ECANCELED, err, "step %u: %d", cut->step, err);
+	if (cleat_migration_run(cut->end->mig, NULL))
+		ATF_REQUIRE_EQ(0, cleat_device_reset(cut->end->dev));
+	ATF_CHECK_EQ(CLEAT_MIGRATION_RUNNING, end_state(cut->end));
+	cleat_migration_unref(cut->end->mig);
+	end_migration(cut->end, 0);
+	cut->tape.at = 0;
+	ATF_REQUIRE_MSG(!load_all(cut->end, &cut->tape, &why), "step %u: %s",
+			cut->step, why.text);
+	ATF_REQUIRE_EQ(0, cleat_migration_run(cut->end->mig, &why));
+	check_marks(cut->end);
+}
+
+static void cut_target(const char *const options[], enum blow blow)
+{
+	struct tape tape;
+	unsigned steps;
+
+	tape_make(&tape);
+	count_steps(options, &tape, cut_save);
+	steps = count_steps(options, &tape, cut_load);
+	ATF_REQUIRE(steps > 20);
+	for (unsigned step = 1; step <= steps; step++) {
+		struct cutting cut = { .tape = tape, .blow = blow,
+				       .step = step };
+		struct end end;
+		int err;
+
+		end_start(&end, PROBE, options);
+		end_migration(&end, 0);
+		cut.end = &end;
+		cut.tape.io.opaque = &cut.tape;
+		err = cut_load(&cut);
+		if (blow == KILL)
+			check_killed(&cut, err);
+		else
+			check_left(&cut, err);
+		end_stop(&end);
+	}
+	tape_free(&tape);
+}
+
+CLEAT_TC(cancel__target_at_every_step)
+{
+	cut_target(v1, CALL_OFF);
+	cut_target(v2, CALL_OFF);
+}
+
+CLEAT_TC(kill__target_at_every_step)
+{
+	cut_target(v1, KILL);
+	cut_target(v2, KILL);
 }
 
 CLEAT_TC(kill__target)
@@ -462,7 +647,10 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, save__in_no_stream);
 	ATF_TP_ADD_TC(tp, cancel__anywhere);
 	ATF_TP_ADD_TC(tp, save__disk_full);
-	ATF_TP_ADD_TC(tp, kill__source);
+	ATF_TP_ADD_TC(tp, cancel__source_at_every_step);
+	ATF_TP_ADD_TC(tp, cancel__target_at_every_step);
+	ATF_TP_ADD_TC(tp, kill__source_at_every_step);
+	ATF_TP_ADD_TC(tp, kill__target_at_every_step);
 	ATF_TP_ADD_TC(tp, kill__target);
 	ATF_TP_ADD_TC(tp, move__by_socket);
 	ATF_TP_ADD_TC(tp, move__by_pipe);
