@@ -35,7 +35,7 @@ static socklen_t address_size(const char *path)
 			   strlen(path));
 }
 
-static int start_server(struct bench_peer *peer, enum bench_pinning pinning)
+int cleat_bench_start_many(struct bench_peer *peer, enum bench_pinning pinning)
 {
 	struct sockaddr_un addr;
 	char path[64];
@@ -124,7 +124,7 @@ static int bare_open(int *ret_fd)
 	return bare_version(*ret_fd) && bare_describe(*ret_fd) ? 0 : -EIO;
 }
 
-static int device_open(struct cleat_device **ret)
+int cleat_bench_open_many(struct cleat_device **ret)
 {
 	struct cleat_device_config config = { .size = sizeof(config),
 					      .fd = -1 };
@@ -168,7 +168,7 @@ static int run_device_open(const struct bench_messages *bench,
 	int err = devs ? 0 : -ENOMEM;
 
 	for (unsigned i = 0; i < way->num && !err; i++)
-		err = device_open(&devs[i]);
+		err = cleat_bench_open_many(&devs[i]);
 	ret->value = (double)(cleat_bench_now_ns() - start) / way->num;
 	for (unsigned i = 0; devs && i < way->num; i++)
 		cleat_device_unref(devs[i]);
@@ -184,7 +184,7 @@ static int measure_open(struct bench_messages *bench, const char *name,
 		{ .name = "device", .run = run_device_open, .num = num },
 	};
 	struct bench_peer server;
-	int err = start_server(&server, pinning);
+	int err = cleat_bench_start_many(&server, pinning);
 
 	cleat_bench_pin_us(pinning);
 	if (!err)
@@ -263,7 +263,7 @@ static int fill_idle(struct bench_messages *bench, struct idle *idle)
 	if (!err)
 		look(before);
 	for (unsigned i = 0; i < DEVICES && !err; i++)
-		err = device_open(&idle->devs[i]);
+		err = cleat_bench_open_many(&idle->devs[i]);
 	if (!err) {
 		look(idle);
 		err = add_figures(bench, before, idle, "device");
@@ -294,7 +294,7 @@ static int measure_idle(struct bench_messages *bench)
 {
 	struct idle *idle = calloc(1, sizeof(*idle));
 	struct bench_peer server;
-	int err = start_server(&server, BENCH_FREE);
+	int err = cleat_bench_start_many(&server, BENCH_FREE);
 
 	cleat_bench_pin_us(BENCH_FREE);
 	if (!idle && !err)

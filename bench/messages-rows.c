@@ -29,6 +29,10 @@ const struct bench_messages_row cleat_bench_messages_rows[] = {
 	{ "open", "opening a device", cleat_bench_row_open },
 	{ "devices", "1,000 idle devices: memory, threads, opening them",
 	  cleat_bench_row_devices },
+	{ "qemu", "4-byte reads and posted writes beside QEMU's vfio-user client",
+	  cleat_bench_row_qemu },
+	{ "libvfio-user", "the same from libvfio-user's server",
+	  cleat_bench_row_libvfio_user },
 	{ "peer", "4-byte read from the server at --peer",
 	  cleat_bench_row_peer },
 };

@@ -137,7 +137,8 @@ int cleat_bench_compare(struct bench_messages *bench, const char *name,
 
 static const char help[] =
 	"usage: " PROGRAM " [--row NAME]... [--rounds N] [--count N]\n"
-	"                            [--peer SOCKET] [--json FILE]\n"
+	"                            [--peer PEER] [--json FILE] [--svg FILE]\n"
+	"       " PROGRAM " --scale\n"
 	"       " PROGRAM " --compare BEFORE.json AFTER.json [--within PERCENT]\n"
 	"\n"
 	"What costs a vfio-user client's work on the socket, each thing beside\n"
@@ -151,7 +152,16 @@ static const char help[] =
 	"                 (5 to 99; 5)\n"
 	"  --count N      operations in a turn (100 to 1000000; 1000)\n"
 	"  --peer SOCKET  for the row \"peer\": a server that is running\n"
+	"  --peer qemu, --peer libvfio-user\n"
+	"                 that row, which is otherwise among the others: 10.1 or\n"
+	"                 newer in the PATH or at $CLEAT_QEMU; vfu_device of this\n"
+	"                 build or at $CLEAT_VFU_DEVICE. Skipped where it is not\n"
+	"                 there, with the reason on stderr\n"
 	"  --json FILE    write the figures there too; -: in place of the table\n"
+	"  --scale        how cost grows with devices (10 to 10,000) and with\n"
+	"                 ranges of guest memory (2^10 to 2^22); 2 to 3 minutes\n"
+	"                 and 3 GiB\n"
+	"  --svg FILE     and a picture of the ratios\n"
 	"  --compare      the figures of two runs, by their ratios to their own\n"
 	"                 limits: exit status 1 if one has become worse\n"
 	"  --within N     by more than N percent (25)\n"
@@ -163,8 +173,10 @@ struct options {
 	const char *rows[64];
 	unsigned num_rows;
 	const char *json;
+	const char *svg;
 	unsigned within;
 	bool compare;
+	bool scale;
 };
 
 static int take_number(const char *text, unsigned least, unsigned most,
@@ -206,6 +218,14 @@ static int take_row(struct options *options, const char *name)
 	return 2;
 }
 
+static int take_peer(struct options *options, const char *peer)
+{
+	if (!strcmp(peer, "qemu") || !strcmp(peer, "libvfio-user"))
+		return take_row(options, peer);
+	options->bench.peer = peer;
+	return -1;
+}
+
 /* -1: go on; otherwise the exit status. */
 static int take_option(int option, struct options *options)
 {
@@ -221,13 +241,18 @@ static int take_option(int option, struct options *options)
 	case 'w':
 		return take_number(optarg, 1, 1000, &options->within);
 	case 'p':
-		options->bench.peer = optarg;
+		return take_peer(options, optarg);
+	case 's':
+		options->svg = optarg;
 		return -1;
 	case 'j':
 		options->json = optarg;
 		return -1;
 	case 'x':
 		options->compare = true;
+		return -1;
+	case 'S':
+		options->scale = true;
 		return -1;
 	case 'l':
 		return list_rows();
@@ -251,6 +276,8 @@ static int parse(int argc, char **argv, struct options *options)
 		{ "within", required_argument, NULL, 'w' },
 		{ "peer", required_argument, NULL, 'p' },
 		{ "json", required_argument, NULL, 'j' },
+		{ "scale", no_argument, NULL, 'S' },
+		{ "svg", required_argument, NULL, 's' },
 		{ "compare", no_argument, NULL, 'x' },
 		{ "list", no_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
@@ -310,24 +337,44 @@ static int run(struct options *options)
 	return err ? 1 : 0;
 }
 
-static int report(const struct options *options)
+static int write_file(const char *path, const struct bench_messages *bench,
+		      int (*print)(FILE *out,
+				   const struct bench_messages *bench))
 {
-	bool instead = options->json && !strcmp(options->json, "-");
-	FILE *out = stdout;
-	int err;
+	FILE *out = strcmp(path, "-") ? fopen(path, "we") : stdout;
+	int err = out ? print(out, bench) : -errno;
 
-	if (!instead)
-		cleat_bench_messages_print(stdout, &options->bench);
-	if (!options->json)
-		return 0;
-	if (!instead)
-		out = fopen(options->json, "we");
-	err = out ? cleat_bench_messages_json(out, &options->bench) : -errno;
 	if (out && out != stdout && fclose(out) && !err)
 		err = -errno;
 	if (err)
-		fprintf(stderr, PROGRAM ": %s: cannot be written: %s\n",
-			options->json, strerror(-err));
+		fprintf(stderr, PROGRAM ": %s: cannot be written: %s\n", path,
+			strerror(-err));
+	return err ? 1 : 0;
+}
+
+static int report(const struct options *options)
+{
+	const struct bench_messages *bench = &options->bench;
+	int status = 0;
+
+	if (!options->json || strcmp(options->json, "-"))
+		cleat_bench_messages_print(stdout, bench);
+	if (options->json)
+		status = write_file(options->json, bench,
+				    cleat_bench_messages_json);
+	if (options->svg && write_file(options->svg, bench,
+				       cleat_bench_messages_svg))
+		status = 1;
+	return status;
+}
+
+static int scale(void)
+{
+	int err = cleat_bench_scale();
+
+	if (err)
+		fprintf(stderr, PROGRAM ": --scale: cannot go on: %s\n",
+			strerror(-err));
 	return err ? 1 : 0;
 }
 
@@ -344,6 +391,8 @@ int main(int argc, char **argv)
 	if (options.compare)
 		return compare(argv[optind], argv[optind + 1], options.within);
 	signal(SIGPIPE, SIG_IGN);
+	if (options.scale)
+		return scale();
 	status = run(&options);
 	reported = report(&options);
 	free(options.bench.figures);

@@ -128,6 +128,8 @@ int cleat_bench_compare(struct bench_messages *bench, const char *name,
 /* messages-report.c */
 void cleat_bench_messages_print(FILE *out, const struct bench_messages *bench);
 int cleat_bench_messages_json(FILE *out, const struct bench_messages *bench);
+/* messages-svg.c: those that have a limit. */
+int cleat_bench_messages_svg(FILE *out, const struct bench_messages *bench);
 /* How many figures of @after are worse than in @before by more than
  * @percent; they are told of on stdout. -1: not readable, told on stderr. */
 int cleat_bench_messages_regressions(const char *before, const char *after,
@@ -223,7 +225,15 @@ int cleat_bench_row_maps(struct bench_messages *bench);
 int cleat_bench_row_storms(struct bench_messages *bench);
 int cleat_bench_row_dma(struct bench_messages *bench);
 int cleat_bench_row_open(struct bench_messages *bench);
+/* messages-open.c: BENCH_PEER_MANY, and a device on it. */
+int cleat_bench_start_many(struct bench_peer *peer,
+			   enum bench_pinning pinning);
+int cleat_bench_open_many(struct cleat_device **ret);
+/* messages-scale.c: a table of its own, on stdout. */
+int cleat_bench_scale(void);
 int cleat_bench_row_devices(struct bench_messages *bench);
+int cleat_bench_row_qemu(struct bench_messages *bench);
+int cleat_bench_row_libvfio_user(struct bench_messages *bench);
 int cleat_bench_row_peer(struct bench_messages *bench);
 
 #endif
