@@ -114,6 +114,7 @@ static void dismantle(struct cleat_pci *pci)
 	pthread_mutex_destroy(&pci->lock);
 	free(pci->vectors);
 	free(pci->table);
+	free(pci->loaded);
 	free(pci);
 }
 

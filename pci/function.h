@@ -202,7 +202,8 @@ enum pci_reset {
  * @resetting: the guest sees no function
  * @gone:     the device has been shut down
  * @frozen:   between save or load and resume: nothing is delivered
- * @loaded:   what the server's config space is to be, with @has_loaded
+ * @loaded:   what the server's config space is to be, with @has_loaded; NULL
+ *            until a state was loaded, which few functions ever see
  */
 struct cleat_pci {
 	struct cleat_device *dev;
@@ -242,7 +243,7 @@ struct cleat_pci {
 	atomic_bool gone;
 	atomic_bool frozen;
 	bool has_loaded;
-	uint8_t loaded[PCI_CONFIG_SIZE];
+	uint8_t *loaded;
 	enum pci_reset reset_kind;
 
 	struct cleat_irqs *irqs;

@@ -6,6 +6,7 @@
  * touched there.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "pci/function.h"
@@ -316,7 +317,7 @@ static void take_ours(struct cleat_pci *pci, const struct saved *saved)
 	if (pci->table)
 		memcpy(pci->table, saved + 1, cleat_pci_table_length(pci));
 	pthread_mutex_unlock(&pci->lock);
-	memcpy(pci->loaded, saved->server, sizeof(pci->loaded));
+	memcpy(pci->loaded, saved->server, sizeof(saved->server));
 }
 
 /* BARs have their addresses in what is ours: they may not leave their sizes. */
@@ -343,6 +344,10 @@ static int load(struct cleat_pci *pci, const struct saved *saved)
 {
 	int err;
 
+	if (!pci->loaded)
+		pci->loaded = malloc(PCI_CONFIG_SIZE);
+	if (!pci->loaded)
+		return -ENOMEM;
 	atomic_store(&pci->frozen, true);
 	take_ours(pci, saved);
 	settle_bars(pci);
