@@ -216,7 +216,11 @@ static int start_replied(struct cleat_device *dev, struct cleat_call *call)
 	int err = 0;
 
 	if (cleat_may_gather(dev, call)) {
-		cleat_gather(dev, slot);
+		if (cleat_gather(dev, slot)) {
+			pthread_mutex_unlock(&dev->lock);
+			cleat_send_waiting(dev, &dev->main);
+			pthread_mutex_lock(&dev->lock);
+		}
 	} else {
 		pthread_mutex_unlock(&dev->lock);
 		err = send_call(dev, call, slot->id);

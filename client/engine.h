@@ -223,6 +223,7 @@ struct cleat_device {
 	struct cleat_slot *last_sleeper;
 	struct cleat_slot *gathered; /* in the order they go out */
 	struct cleat_slot *last_gathered;
+	unsigned num_gathered;
 	struct cleat_device_stats stats;
 	struct cleat_spin spin;
 
@@ -281,13 +282,16 @@ _Atomic uint32_t *cleat_pass_lead(struct cleat_device *dev);
 void cleat_wake_up(_Atomic uint32_t *word);
 
 /* gather.c: conn lock held, but for cleat_has_gathered() */
-/* Requests are at most so large that wait for the leader to send them, and so
- * much goes out at once. */
+/* Requests are at most so large that wait for the leader to send them; so much
+ * goes out at once; and so many do not wait any longer. */
 #define CLEAT_GATHER_MOST 128
 #define CLEAT_GATHER_BYTES 2048
+#define CLEAT_GATHER_NUM 3
 bool cleat_may_gather(const struct cleat_device *dev,
 		      const struct cleat_call *call);
-void cleat_gather(struct cleat_device *dev, struct cleat_slot *slot);
+/* True: they are so many that the caller is to send them, lest the server has
+ * nothing to do until the leader sleeps. */
+bool cleat_gather(struct cleat_device *dev, struct cleat_slot *slot);
 /* It is not to go out any more. */
 void cleat_ungather(struct cleat_device *dev, struct cleat_slot *slot);
 bool cleat_has_gathered(struct cleat_device *dev);

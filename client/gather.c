@@ -27,7 +27,7 @@ static void set_first(struct cleat_device *dev, struct cleat_slot *slot)
 	__atomic_store_n(&dev->gathered, slot, __ATOMIC_SEQ_CST);
 }
 
-void cleat_gather(struct cleat_device *dev, struct cleat_slot *slot)
+bool cleat_gather(struct cleat_device *dev, struct cleat_slot *slot)
 {
 	slot->gathered = true;
 	slot->next_gathered = NULL;
@@ -36,6 +36,7 @@ void cleat_gather(struct cleat_device *dev, struct cleat_slot *slot)
 	else
 		set_first(dev, slot);
 	dev->last_gathered = slot;
+	return ++dev->num_gathered >= CLEAT_GATHER_NUM;
 }
 
 bool cleat_has_gathered(struct cleat_device *dev)
@@ -46,6 +47,7 @@ bool cleat_has_gathered(struct cleat_device *dev)
 static void take_first(struct cleat_device *dev)
 {
 	dev->gathered->gathered = false;
+	dev->num_gathered--;
 	set_first(dev, dev->gathered->next_gathered);
 }
 
@@ -65,6 +67,7 @@ void cleat_ungather(struct cleat_device *dev, struct cleat_slot *slot)
 	if (dev->last_gathered == slot)
 		dev->last_gathered = before;
 	slot->gathered = false;
+	dev->num_gathered--;
 }
 
 static size_t write_message(const struct cleat_slot *slot, uint8_t *to)

@@ -7,7 +7,7 @@
 #include <semaphore.h>
 #include <string.h>
 
-#include "client/client.h"
+#include "client/engine.h"
 #include "tests/support/model.h"
 
 #define RW (CLEAT_REGION_READ | CLEAT_REGION_WRITE)
@@ -219,6 +219,26 @@ CLEAT_TC(gather__sent_before_the_leader_leaves)
 	tear_down(&scene);
 }
 
+/* The last of them does not wait for the leader, which is busy. */
+CLEAT_TC(gather__as_many_as_may_wait)
+{
+	struct request more[CLEAT_GATHER_NUM - 1];
+	struct scene scene = { 0 };
+
+	set_up(&scene);
+	for (unsigned i = 0; i < CLEAT_GATHER_NUM - 1; i++) {
+		make_request(&more[i], GATHERED);
+		ATF_REQUIRE_EQ(0, cleat_call_start(scene.dev, &more[i].call));
+	}
+	REQUIRE_SOON(model_count(&scene.model, VFIO_USER_REGION_READ) ==
+		     2 + CLEAT_GATHER_NUM);
+	let_go(&scene, 0);
+	ATF_CHECK_EQ(0, cleat_call_finish(scene.dev, &scene.gathered.call));
+	for (unsigned i = 0; i < CLEAT_GATHER_NUM - 1; i++)
+		ATF_CHECK_EQ(0, cleat_call_finish(scene.dev, &more[i].call));
+	tear_down(&scene);
+}
+
 CLEAT_TC(gather__abandoned)
 {
 	struct scene scene = { 0 };
@@ -290,6 +310,7 @@ ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, gather__sent_before_the_leader_sleeps);
 	ATF_TP_ADD_TC(tp, gather__sent_before_the_leader_leaves);
+	ATF_TP_ADD_TC(tp, gather__as_many_as_may_wait);
 	ATF_TP_ADD_TC(tp, gather__abandoned);
 	ATF_TP_ADD_TC(tp, gather__parked);
 	ATF_TP_ADD_TC(tp, gather__cancelled);
