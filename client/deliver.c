@@ -17,6 +17,8 @@ static _Atomic uint32_t *finish_slot(struct cleat_device *dev,
 	if (!slot->asleep)
 		return NULL;
 	cleat_sleepers_remove(dev, slot);
+	slot->woken = true;
+	dev->num_woken++;
 	atomic_store(&slot->word, 1);
 	return &slot->word;
 }

@@ -57,6 +57,7 @@ enum cleat_slot_state {
  *          conn lock, or by a cancel.
  * @asleep: in the list of sleepers
  * @gathered: in the list of those whose request is not out yet
+ * @woken:  with its result, and on its way to take it
  * @body:   a reply too large for the connection's buffer, for its thread to
  *          copy
  *
@@ -69,6 +70,7 @@ struct cleat_slot {
 	uint8_t state;
 	bool asleep;
 	bool gathered;
+	bool woken;
 	int result;
 	struct cleat_call *call;
 	uint8_t *body;
@@ -221,6 +223,7 @@ struct cleat_device {
 	struct cleat_slot *free_slots;
 	struct cleat_slot *sleepers; /* first is woken first */
 	struct cleat_slot *last_sleeper;
+	unsigned num_woken;
 	struct cleat_slot *gathered; /* in the order they go out */
 	struct cleat_slot *last_gathered;
 	unsigned num_gathered;
@@ -274,7 +277,8 @@ void cleat_slot_release(struct cleat_device *dev, struct cleat_slot *slot);
 void cleat_sleepers_add(struct cleat_device *dev, struct cleat_slot *slot);
 void cleat_sleepers_remove(struct cleat_device *dev, struct cleat_slot *slot);
 /*
- * Choose one that may lead; none if somebody leads. The word it sleeps on, for
+ * Choose one that may lead; none if somebody leads, or is awake with his result
+ * and comes by here when he takes it. The word it sleeps on, for
  * cleat_wake_up() when the lock is let go: woken under it, a thread would only
  * run into it.
  */

@@ -66,6 +66,8 @@ struct cleat_slot *cleat_slot_of(struct cleat_device *dev, uint16_t id)
 void cleat_slot_release(struct cleat_device *dev, struct cleat_slot *slot)
 {
 	cleat_ungather(dev, slot);
+	dev->num_woken -= slot->woken;
+	slot->woken = false;
 	free(slot->body);
 	slot->body = NULL;
 	slot->call = NULL;
@@ -114,7 +116,7 @@ _Atomic uint32_t *cleat_pass_lead(struct cleat_device *dev)
 {
 	struct cleat_slot *slot = dev->sleepers;
 
-	if (dev->leader || !slot)
+	if (dev->leader || !slot || dev->num_woken)
 		return NULL;
 	/*
 	 * Off the list, so that the next leaver picks another. If this one
