@@ -22,18 +22,26 @@ struct cleat_dma_part {
 	bool removed; /* by an update that is not done yet */
 };
 
-/* Which file it is; not @known: of two nobody can say whether they are one. */
+/**
+ * struct cleat_dma_file - a file behind ranges, see files.c
+ * @known: it is the same as another of the same @dev and @ino
+ * @fd:    our own, read-only if not @writable
+ */
 struct cleat_dma_file {
+	struct cleat_dma_file *next;
+	unsigned refs;
 	dev_t dev;
 	ino_t ino;
 	bool known;
+	bool writable;
+	int fd;
 };
 
 /**
  * struct cleat_dma_range - one range of a memory, as servers have it
  * @refs: one for being published, one for each copy under way; 0: it is dead
  * @dead: @refs has reached 0, under memory->idle_lock
- * @fd:   our own duplicate, read-only if the device may not write; or -1
+ * @fd:   of @file; or -1
  * @parts, @num_parts: what it was put together from, in order; @own if it is
  *         what somebody added
  * The last ones are update.c's.
@@ -49,7 +57,7 @@ struct cleat_dma_range {
 	int fd;
 	unsigned refs;
 	bool dead;
-	struct cleat_dma_file file;
+	struct cleat_dma_file *file;
 	struct cleat_dma_part own;
 	struct cleat_dma_part *parts;
 	unsigned num_parts;
@@ -108,6 +116,12 @@ struct cleat_memory {
 	pthread_mutex_t idle_lock;
 	pthread_cond_t idle;
 };
+
+/* files.c */
+int cleat_dma_file_get(int fd, bool writable, struct cleat_dma_file **ret);
+/* NULL is fine, also to give back. */
+struct cleat_dma_file *cleat_dma_file_ref(struct cleat_dma_file *file);
+void cleat_dma_file_put(struct cleat_dma_file *file);
 
 /* range.c: what is checked of a caller's range, and its life. */
 int cleat_dma_range_create(const struct cleat_memory_range *from,

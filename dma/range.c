@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,8 +30,7 @@ static int check_numbers(const struct cleat_memory_range *from)
 	return 0;
 }
 
-static int check_file(const struct cleat_memory_range *from,
-		      struct cleat_dma_file *ret)
+static int check_file(const struct cleat_memory_range *from)
 {
 	struct stat stat;
 	uint64_t end;
@@ -55,37 +53,15 @@ static int check_file(const struct cleat_memory_range *from,
 		return 0;
 	if (!S_ISREG(stat.st_mode))
 		return -EINVAL;
-	*ret = (struct cleat_dma_file){ stat.st_dev, stat.st_ino, true };
 	return end > (uint64_t)stat.st_size ? -ERANGE : 0;
 }
 
-/*
- * A duplicate would let the server write to what it may only read: the rights
- * in DMA_MAP are a word, those of the open file are kept by the kernel.
- */
-static int reopen_read_only(int fd)
-{
-	char path[32];
-	int ret;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	ret = open(path, O_RDONLY | O_CLOEXEC);
-	return ret < 0 ? -errno : ret;
-}
-
-static int own_fd(const struct cleat_memory_range *from)
-{
-	return from->rights & CLEAT_WRITE ? cleat_dup(from->fd)
-					  : reopen_read_only(from->fd);
-}
-
-static int check(const struct cleat_memory_range *from,
-		 struct cleat_dma_file *ret_file)
+static int check(const struct cleat_memory_range *from)
 {
 	int err = check_numbers(from);
 
 	if (!err && from->fd >= 0)
-		err = check_file(from, ret_file);
+		err = check_file(from);
 	return err;
 }
 
@@ -100,9 +76,8 @@ static void own_part(struct cleat_dma_range *range)
 int cleat_dma_range_create(const struct cleat_memory_range *from,
 			   struct cleat_dma_range **ret_range)
 {
-	struct cleat_dma_file file = { .known = false };
 	struct cleat_dma_range *range;
-	int err = check(from, &file);
+	int err = check(from);
 
 	if (err)
 		return err;
@@ -115,21 +90,22 @@ int cleat_dma_range_create(const struct cleat_memory_range *from,
 	range->host = from->host;
 	range->rights = from->rights;
 	range->refs = 1;
-	range->file = file;
 	own_part(range);
-	range->fd = from->fd >= 0 ? own_fd(from) : -1;
-	if (from->fd >= 0 && range->fd < 0) {
-		err = range->fd;
+	if (from->fd >= 0)
+		err = cleat_dma_file_get(from->fd, from->rights & CLEAT_WRITE,
+					 &range->file);
+	if (err) {
 		free(range);
 		return err;
 	}
+	range->fd = range->file ? range->file->fd : -1;
 	*ret_range = range;
 	return 0;
 }
 
 void cleat_dma_range_free(struct cleat_dma_range *range)
 {
-	cleat_close(&range->fd);
+	cleat_dma_file_put(range->file);
 	if (range->parts != &range->own)
 		free(range->parts);
 	free(range->next_parts);
@@ -140,15 +116,9 @@ int cleat_dma_range_copy(const struct cleat_dma_range *from, uint64_t guest,
 			 uint64_t length, struct cleat_dma_range **ret_range)
 {
 	struct cleat_dma_range *range = calloc(1, sizeof(*range));
-	int fd;
 
 	if (!range)
 		return -ENOMEM;
-	fd = from->fd >= 0 ? cleat_dup(from->fd) : -1;
-	if (from->fd >= 0 && fd < 0) {
-		free(range);
-		return fd;
-	}
 	range->guest = guest;
 	range->length = length;
 	range->offset = from->fd >= 0 ? from->offset + (guest - from->guest) :
@@ -156,8 +126,8 @@ int cleat_dma_range_copy(const struct cleat_dma_range *from, uint64_t guest,
 	range->host = from->host + (guest - from->guest);
 	range->rights = from->rights;
 	range->refs = 1;
-	range->file = from->file;
-	range->fd = fd;
+	range->file = cleat_dma_file_ref(from->file);
+	range->fd = from->fd;
 	own_part(range);
 	*ret_range = range;
 	return 0;

@@ -117,13 +117,10 @@ static void *lookup(struct cleat_table *table, uint64_t guest)
 static bool is_same_memory(const struct cleat_dma_range *a,
 			   const struct cleat_dma_range *b, uint64_t guest)
 {
-	return a->rights == b->rights && a->file.known == b->file.known &&
-	       (a->fd < 0) == (b->fd < 0) &&
-	       (a->fd < 0 ||
-		(a->file.known && a->file.dev == b->file.dev &&
-		 a->file.ino == b->file.ino &&
-		 a->offset + (guest - a->guest) ==
-			 b->offset + (guest - b->guest))) &&
+	return a->rights == b->rights && a->file == b->file &&
+	       (!a->file ||
+		(a->file->known && a->offset + (guest - a->guest) ==
+					   b->offset + (guest - b->guest))) &&
 	       a->host + (guest - a->guest) == b->host + (guest - b->guest);
 }
 

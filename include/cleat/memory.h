@@ -31,7 +31,8 @@ struct cleat_memory;
  * @host:   where the caller has it mapped; what the device reads and writes by
  *          message is served from here
  * @fd:     the file behind it, handed to servers; -1: by message only. The
- *          library duplicates it.
+ *          library has a descriptor of its own, one for all ranges of the same
+ *          file and right.
  * @offset: where in the file, bytes, a multiple of 4096
  */
 struct cleat_memory_range {

@@ -371,6 +371,27 @@ CLEAT_TC(storm__viommu)
 	world_close(&world);
 }
 
+/* As many ranges as there may be descriptors, and one of those. */
+CLEAT_TC(storm__descriptors)
+{
+	static struct world world;
+	unsigned fds;
+
+	world_open(&world);
+	fds = count_fds();
+	for (unsigned i = 0; i < 500; i++)
+		change(&world, CLEAT_MEMORY_CHANGE_ADD, 2 * i, 1,
+		       i % 2 ? READ_WRITE : CLEAT_READ);
+	ATF_REQUIRE_EQ(0, update(&world, 0));
+	/* The server is in this process, and has its own. */
+	ATF_CHECK_EQ(fds + 500 + 2, count_fds());
+	for (unsigned i = 0; i < 500; i++)
+		plan_remove(&world, 2 * i, 1);
+	ATF_REQUIRE_EQ(0, update(&world, 0));
+	ATF_CHECK_EQ(fds, count_fds());
+	world_close(&world);
+}
+
 /* --- Against a model ------------------------------------------------------------------- */
 
 #define MODEL_PAGES 64u
@@ -489,6 +510,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, storm__firmware);
 	ATF_TP_ADD_TC(tp, storm__firmware_one_by_one);
 	ATF_TP_ADD_TC(tp, storm__viommu);
+	ATF_TP_ADD_TC(tp, storm__descriptors);
 	ATF_TP_ADD_TC(tp, storm__at_random);
 	return atf_no_error();
 }

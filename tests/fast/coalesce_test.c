@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Writes that KVM collects, from a guest to a server. */
+#include <stdio.h>
+
 #include "tests/fast/rig.h"
 
 #define N 1000
@@ -46,6 +48,9 @@ CLEAT_TC(coalesced__counts)
 	cost = rig_cost(&rig, stores(AT, N));
 	ATF_CHECK_MSG(cost.returns < N / 2, "%llu returns",
 		      (unsigned long long)cost.returns);
+	printf("%d writes: %llu returns, %llu messages\n", N,
+	       (unsigned long long)cost.returns,
+	       (unsigned long long)cost.messages);
 	/* One batch and one posted write for each exit. */
 	ATF_CHECK(cost.messages <= 2 * cost.returns);
 	/* The run's own end is nobody's access. */
