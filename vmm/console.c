@@ -58,6 +58,8 @@ int cleat_vmm_console_open(struct vm *vm)
 	pthread_sigmask(SIG_BLOCK, &ending, NULL);
 	/* Whoever reads our output may leave; the guest need not. */
 	signal(SIGPIPE, SIG_IGN);
+	/* A snapshot that may not get so large is no reason to end. */
+	signal(SIGXFSZ, SIG_IGN);
 	vm->signals = signalfd(-1, &ending, SFD_CLOEXEC | SFD_NONBLOCK);
 	vm->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (vm->signals < 0 || vm->wake < 0)

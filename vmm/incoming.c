@@ -52,7 +52,8 @@ static int load_shape(struct arrival *arrival, struct section *section)
 		return -EBADMSG;
 	err = cleat_vmm_shape_load(&m->stream, m->vm, section, &answers);
 	/* A file that was written to a socket before expects none. */
-	m->channel.answers = m->channel.answers && answers;
+	if (!err)
+		m->channel.answers = m->channel.answers && answers;
 	arrival->shape = true;
 	return err;
 }
@@ -143,7 +144,7 @@ static int start(struct arrival *arrival)
 	atomic_store(&m->parts[PART_START], cleat_vmm_now_ns() - from);
 	if (!m->channel.answers)
 		return 0;
-	/* It is for the statistics: the guest runs, whoever hears of it. */
+	/* The guest runs, whether the source hears of it or not. */
 	cleat_vmm_stream_begin(&m->stream, SECTION_RUNNING);
 	cleat_vmm_stream_send(&m->stream);
 	return 0;
@@ -169,6 +170,25 @@ static int take(struct migration *m)
 	return err ? err : start(&arrival);
 }
 
+/* The source runs on, and whoever sent it here wants to know why. */
+static void refuse(struct migration *m, const char *why)
+{
+	if (!m->channel.answers || m->channel.fd < 0 || !m->stream.out)
+		return;
+	cleat_vmm_stream_begin(&m->stream, SECTION_REFUSED);
+	cleat_vmm_stream_add(&m->stream, why, strlen(why));
+	cleat_vmm_stream_send(&m->stream);
+}
+
+static void give_up(struct migration *m, int err)
+{
+	const char *why = cleat_vmm_migration_why(m, err);
+
+	if (!cleat_vmm_stopping(m->vm))
+		cleat_vmm_say("--incoming %s: %s", m->target, why);
+	refuse(m, why);
+}
+
 void *cleat_vmm_arrive(void *opaque)
 {
 	struct migration *m = opaque;
@@ -176,14 +196,11 @@ void *cleat_vmm_arrive(void *opaque)
 
 	cleat_cancel_enter(m->waits);
 	err = take(m);
+	if (err)
+		give_up(m, err);
 	cleat_vmm_travel_close(&m->vm->devices);
 	cleat_vmm_channel_close(&m->channel);
 	if (err) {
-		if (!cleat_vmm_stopping(m->vm))
-			cleat_vmm_say("--incoming %s: %s", m->target,
-				      m->stream.why[0]  ? m->stream.why :
-				      m->channel.why[0] ? m->channel.why :
-							  strerror(-err));
 		atomic_store(&m->phase, PHASE_FAILED);
 		cleat_vmm_stop(m->vm, OUTCOME_ERROR);
 	} else {

@@ -42,6 +42,29 @@ static void remove_stale(const struct sockaddr_un *address)
 	close(fd);
 }
 
+/*
+ * Who waits for the path to appear may connect at once: so it gets its name
+ * when it listens already. link() leaves alone what is there.
+ */
+static int bind_and_listen(int fd, const struct sockaddr_un *address)
+{
+	struct sockaddr_un hidden = *address;
+	size_t length = strlen(address->sun_path);
+	int err = 0;
+
+	if (length + 2 > sizeof(hidden.sun_path))
+		return bind(fd, (const struct sockaddr *)address,
+			    sizeof(*address)) || listen(fd, 4) ? -errno : 0;
+	strcpy(hidden.sun_path + length, "~");
+	unlink(hidden.sun_path);
+	if (bind(fd, (struct sockaddr *)&hidden, sizeof(hidden)))
+		return -errno;
+	if (listen(fd, 4) || link(hidden.sun_path, address->sun_path))
+		err = errno == EEXIST ? -EADDRINUSE : -errno;
+	unlink(hidden.sun_path);
+	return err;
+}
+
 int cleat_vmm_listen(const char *what, const char *path)
 {
 	struct sockaddr_un address;
@@ -51,11 +74,11 @@ int cleat_vmm_listen(const char *what, const char *path)
 		return fd;
 	remove_stale(&address);
 	/* Whoever can connect commands the machine: its owner alone. */
-	if (!fchmod(fd, 0600) &&
-	    !bind(fd, (struct sockaddr *)&address, sizeof(address)) &&
-	    !listen(fd, 4))
+	err = fchmod(fd, 0600) ? -errno : bind_and_listen(fd, &address);
+	if (!err)
 		return fd;
-	err = cleat_vmm_fail(-errno, "%s %s: %m", what, path);
+	errno = -err;
+	cleat_vmm_fail(err, "%s %s: %m", what, path);
 	close(fd);
 	return err;
 }

@@ -214,11 +214,44 @@ static int copy_rest(struct migration *m)
 
 /* ---- From one hand to the other ---- */
 
+/* It goes to a terminal and into JSON. */
+static int refused(struct migration *m, const struct section *section)
+{
+	char why[sizeof(m->stream.why)];
+	size_t i;
+
+	for (i = 0; i < section->left && i < sizeof(why) - 1; i++)
+		why[i] = section->data[i] >= ' ' && section->data[i] <= '~' ?
+				 (char)section->data[i] : '.';
+	why[i] = 0;
+	m->stream.why[0] = 0;
+	return cleat_vmm_stream_fail(&m->stream, -ECONNREFUSED,
+				     "the other side: %s", why);
+}
+
+/* Who hung up on us may have said why. */
+static int ask_why(struct migration *m, int err)
+{
+	char why[sizeof(m->stream.why)];
+	struct section section;
+
+	if (!m->channel.answers || (err != -EPIPE && err != -ECONNRESET))
+		return err;
+	memcpy(why, m->stream.why, sizeof(why));
+	if (!cleat_vmm_stream_receive(&m->stream, &section) &&
+	    section.type == SECTION_REFUSED)
+		return refused(m, &section);
+	memcpy(m->stream.why, why, sizeof(why));
+	return err;
+}
+
 static int expect(struct migration *m, enum section_type type,
 		  struct section *ret)
 {
 	int err = cleat_vmm_stream_receive(&m->stream, ret);
 
+	if (!err && ret->type == SECTION_REFUSED)
+		return refused(m, ret);
 	if (!err && ret->type != type)
 		err = cleat_vmm_stream_fail(&m->stream, -EBADMSG,
 					    "the other side says something else");
@@ -256,11 +289,23 @@ static int hand_over(struct migration *m)
 
 /* ---- All of it ---- */
 
+/* The guest goes on all the same: it sees a device that does not answer. */
+static void run_devices(struct migration *m)
+{
+	char why[sizeof(m->stream.why)];
+
+	memcpy(why, m->stream.why, sizeof(why));
+	m->stream.why[0] = 0;
+	if (cleat_vmm_travel_run(&m->stream, &m->vm->devices))
+		cleat_vmm_say("%s", m->stream.why);
+	memcpy(m->stream.why, why, sizeof(why));
+}
+
 static void run_on(struct migration *m)
 {
 	struct vm *vm = m->vm;
 
-	cleat_vmm_travel_run(&m->stream, &vm->devices);
+	run_devices(m);
 	if (m->logging)
 		cleat_vmm_pages_stop(vm);
 	if (m->functions)
@@ -312,13 +357,16 @@ static void tell_success(struct migration *m)
 		      (double)downtime(m) / 1e6, parts);
 }
 
+const char *cleat_vmm_migration_why(const struct migration *m, int err)
+{
+	if (m->stream.why[0])
+		return m->stream.why;
+	return m->channel.why[0] ? m->channel.why : strerror(-err);
+}
+
 static void tell_failure(struct migration *m, int err)
 {
-	const char *why = m->stream.why[0]  ? m->stream.why :
-			  m->channel.why[0] ? m->channel.why :
-					      strerror(-err);
-
-	snprintf(m->why, sizeof(m->why), "%s", why);
+	snprintf(m->why, sizeof(m->why), "%s", cleat_vmm_migration_why(m, err));
 	cleat_vmm_say("migration to %s: %s: %s", m->target, m->why,
 		      m->doubtful ? "it had been told to go on: make sure that it does not run there, then resume" :
 				    "the machine runs on here");
@@ -353,7 +401,7 @@ static void *leave(void *opaque)
 	int err;
 
 	cleat_cancel_enter(m->waits);
-	err = go(m);
+	err = ask_why(m, go(m));
 	if (err || m->go_on)
 		run_on(m);
 	cleat_vmm_travel_close(&m->vm->devices);

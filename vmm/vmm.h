@@ -523,6 +523,7 @@ enum section_type {
 	SECTION_READY, /* back */
 	SECTION_GO,
 	SECTION_RUNNING, /* back */
+	SECTION_REFUSED, /* back, and why */
 };
 
 struct stream {
@@ -695,6 +696,8 @@ void cleat_vmm_migration_end(struct vm *vm);
 /* Whether one is under way. Context: any thread. */
 bool cleat_vmm_migrating(struct vm *vm);
 const char *cleat_vmm_part_name(unsigned part);
+/* Why it failed, in words; @err if nobody has said any. */
+const char *cleat_vmm_migration_why(const struct migration *m, int err);
 /* The thread of one that arrives. */
 void *cleat_vmm_arrive(void *opaque);
 uint64_t cleat_vmm_now_ns(void);
