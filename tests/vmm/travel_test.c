@@ -212,13 +212,15 @@ CLEAT_TC(dies__source_server)
 static void cancel_after(struct scene *scene, size_t count)
 {
 	struct taker taker;
+	struct deadline deadline = deadline_in(3 * PATIENCE_MS);
 	const char *answer = "";
 
 	taker_start(&taker, count, true);
 	migrate(scene->control, "unix:move.sock", "");
-	REQUIRE_SOON(atomic_load(&taker.full) ||
-		     strstr(answer = await_status(scene->control, "phase"),
-			    "\"stopped\""));
+	while (!atomic_load(&taker.full) && !strstr(answer, "\"stopped\"")) {
+		ATF_REQUIRE(deadline_left(&deadline));
+		answer = await_status(scene->control, "phase");
+	}
 	require_answer(scene->control, CANCEL, OK);
 	answer = await_status(scene->control, "\"phase\":\"cancelled\"");
 	ATF_REQUIRE_MSG(strstr(answer, "\"error\":\"") &&
