@@ -83,7 +83,8 @@ static int load(struct arrival *arrival, struct section *section)
 		return cleat_vmm_travel_function(&m->stream, &vm->devices,
 						 section);
 	case SECTION_DEVICE:
-		return cleat_vmm_travel_keep(&vm->devices, section);
+		return cleat_vmm_travel_keep(&m->stream, &vm->devices,
+					     section);
 	case SECTION_END:
 		return load_end(arrival, section);
 	}

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The devices of other processes, when the machine moves: their state and what
- * the guest sees of them. At the target a device's state is kept in a memory
- * file until its function has come, because a server that is stopped takes no
- * interrupts any more.
+ * the guest sees of them. At the target what comes of a state is kept in a
+ * memory file until it is a whole section; the last one until all the rest is
+ * there too, because it stops the server, which takes no interrupts from then
+ * on.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -169,6 +170,15 @@ static int put(void *opaque, const void *buf, size_t count)
 	return err;
 }
 
+/* A piece without anything: the section is whole. */
+static int put_end(struct outlet *outlet)
+{
+	cleat_vmm_stream_begin(outlet->stream, SECTION_DEVICE);
+	cleat_vmm_stream_add(outlet->stream, &outlet->slot,
+			     sizeof(outlet->slot));
+	return cleat_vmm_stream_send(outlet->stream);
+}
+
 int cleat_vmm_travel_save(struct stream *stream, struct devices *devices)
 {
 	struct cleat_error why = { 0 };
@@ -187,6 +197,9 @@ int cleat_vmm_travel_save(struct stream *stream, struct devices *devices)
 		err = cleat_migration_save(device->migration, &io, 0, &why);
 		if (err)
 			return failed(stream, device, err, &why);
+		err = put_end(&outlet);
+		if (err)
+			return err;
 	}
 	return 0;
 }
@@ -241,29 +254,6 @@ static struct device *find(struct devices *devices, struct section *section)
 	return &devices->device[slot - 1];
 }
 
-int cleat_vmm_travel_keep(struct devices *devices, struct section *section)
-{
-	struct device *device = find(devices, section);
-	ssize_t n;
-
-	if (!device)
-		return -EBADMSG;
-	if (device->state < 0)
-		device->state = memfd_create("device", MFD_CLOEXEC);
-	if (device->state < 0)
-		return -errno;
-	if (lseek(device->state, 0, SEEK_CUR) > (off_t)STATE_MAX)
-		return -EFBIG;
-	while (section->left) {
-		n = write(device->state, section->data, section->left);
-		if (n < 0)
-			return -errno;
-		section->data += n;
-		section->left -= (size_t)n;
-	}
-	return 0;
-}
-
 int cleat_vmm_travel_function(struct stream *stream, struct devices *devices,
 			      struct section *section)
 {
@@ -298,7 +288,9 @@ static int get(void *opaque, void *buf, size_t count)
 	return 0;
 }
 
-static int load_one(struct stream *stream, struct device *device)
+/* What is kept goes to the device. */
+static int load_one(struct stream *stream, struct device *device,
+		    bool *ret_done)
 {
 	struct cleat_migration_io io = {
 		.size = sizeof(io),
@@ -306,16 +298,71 @@ static int load_one(struct stream *stream, struct device *device)
 		.read = get,
 	};
 	struct cleat_error why = { 0 };
-	bool done = false;
-	int err = 0;
+	int err;
 
-	if (!device->loaded || device->state < 0)
+	if (device->state < 0)
 		return -EBADMSG;
 	if (lseek(device->state, 0, SEEK_SET) < 0)
 		return -errno;
-	while (!err && !done)
-		err = cleat_migration_load(device->migration, &io, &done, &why);
+	err = cleat_migration_load(device->migration, &io, ret_done, &why);
 	return err ? failed(stream, device, err, &why) : 0;
+}
+
+static int load_early(struct stream *stream, struct device *device)
+{
+	bool done = false;
+	int err;
+
+	/* A device that gives nothing while it runs. */
+	if (device->state < 0 || lseek(device->state, 0, SEEK_CUR) == 0)
+		return 0;
+	err = load_one(stream, device, &done);
+	if (!err && done)
+		err = -EBADMSG;
+	if (!err && (ftruncate(device->state, 0) ||
+		     lseek(device->state, 0, SEEK_SET) < 0))
+		err = -errno;
+	return err;
+}
+
+static int keep(struct device *device, struct section *section)
+{
+	ssize_t n;
+
+	if (device->state < 0)
+		device->state = memfd_create("device", MFD_CLOEXEC);
+	if (device->state < 0)
+		return -errno;
+	if (lseek(device->state, 0, SEEK_CUR) > (off_t)STATE_MAX)
+		return -EFBIG;
+	while (section->left) {
+		n = write(device->state, section->data, section->left);
+		if (n < 0)
+			return -errno;
+		section->data += n;
+		section->left -= (size_t)n;
+	}
+	return 0;
+}
+
+int cleat_vmm_travel_keep(struct stream *stream, struct devices *devices,
+			  struct section *section)
+{
+	struct device *device = find(devices, section);
+
+	if (!device)
+		return -EBADMSG;
+	if (section->left)
+		return keep(device, section);
+	return device->loaded ? 0 : load_early(stream, device);
+}
+
+static int load_last(struct stream *stream, struct device *device)
+{
+	bool done = false;
+	int err = device->loaded ? load_one(stream, device, &done) : -EBADMSG;
+
+	return !err && !done ? -EBADMSG : err;
 }
 
 int cleat_vmm_travel_load(struct stream *stream, struct devices *devices)
@@ -324,6 +371,6 @@ int cleat_vmm_travel_load(struct stream *stream, struct devices *devices)
 	int err = 0;
 
 	for (i = 0; !err && i < devices->count; i++)
-		err = load_one(stream, &devices->device[i]);
+		err = load_last(stream, &devices->device[i]);
 	return err;
 }

@@ -351,7 +351,7 @@ struct device {
 	struct cleat_pci *pci;
 	bool lost; /* and said so */
 	struct cleat_migration *migration; /* while the machine moves */
-	int state; /* a memory file for what has arrived of it, or -1 */
+	int state; /* a memory file for what has come of a section, or -1 */
 	bool loaded; /* the function has arrived */
 };
 
@@ -630,7 +630,8 @@ int cleat_vmm_travel_start(struct stream *stream, struct devices *devices);
 int cleat_vmm_travel_stop(struct stream *stream, struct devices *devices);
 int cleat_vmm_travel_functions(struct stream *stream, struct devices *devices);
 int cleat_vmm_travel_save(struct stream *stream, struct devices *devices);
-int cleat_vmm_travel_keep(struct devices *devices, struct section *section);
+int cleat_vmm_travel_keep(struct stream *stream, struct devices *devices,
+			  struct section *section);
 int cleat_vmm_travel_function(struct stream *stream, struct devices *devices,
 			      struct section *section);
 int cleat_vmm_travel_load(struct stream *stream, struct devices *devices);
