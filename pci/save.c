@@ -256,19 +256,20 @@ static bool is_bar(unsigned at)
 	       (at & ~3u) == PCI_ROM_ADDRESS;
 }
 
-static int tell_bars(struct cleat_pci *pci, const uint8_t *want)
+static int tell_bars(struct cleat_pci *pci, const uint8_t *want,
+		     const uint8_t *now)
 {
 	int err = 0;
 
 	for (unsigned at = 0; at < PCI_CAPABILITY_LIST && !err; at += 4)
-		if (is_bar(at) &&
+		if (is_bar(at) && memcmp(want + at, now + at, 4) &&
 		    cleat_pci_forward(pci, at, cleat_pci_get32(want + at), 4))
 			err = -ECANCELED;
 	return err;
 }
 
-/* Whatever differs; what switches things on comes last, the command at the
- * very end. */
+/* Whatever differs: each message is time that the guest stands still. What
+ * switches things on comes last, the command at the very end. */
 static int tell_server(struct cleat_pci *pci)
 {
 	const uint8_t *want = pci->loaded;
@@ -276,7 +277,7 @@ static int tell_server(struct cleat_pci *pci)
 	int err = read_server(pci, now);
 
 	if (!err)
-		err = tell_bars(pci, want);
+		err = tell_bars(pci, want, now);
 	for (unsigned pass = 0; pass < 2; pass++)
 		for (unsigned at = 0; at < pci->length && !err; at += 2) {
 			uint16_t value = without_orders(
@@ -287,7 +288,7 @@ static int tell_server(struct cleat_pci *pci)
 				continue;
 			err = put16(pci, at, value);
 		}
-	if (!err)
+	if (!err && memcmp(want + PCI_COMMAND, now + PCI_COMMAND, 2))
 		err = put16(pci, PCI_COMMAND,
 			    cleat_pci_get16(want + PCI_COMMAND));
 	return err;
