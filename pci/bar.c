@@ -189,6 +189,29 @@ void cleat_pci_unbind_bars(struct cleat_pci *pci)
 		pci->bar[i].binding = cleat_mmio_unbind(pci->bar[i].binding);
 }
 
+static int refresh(struct cleat_pci *pci, struct cleat_error *reterr)
+{
+	int err = 0;
+
+	for (unsigned i = 0; i < PCI_NUM_BARS && !err; i++)
+		if (pci->bar[i].binding)
+			err = cleat_binding_refresh(&pci->bar[i].binding,
+						    reterr);
+	return err;
+}
+
+int cleat_pci_refresh(struct cleat_pci *pci, struct cleat_error *reterr)
+{
+	int err = cleat_pci_turn_take(&pci->turn, NULL);
+
+	if (err)
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -ECANCELED,
+				  "called back");
+	err = refresh(pci, reterr);
+	cleat_pci_turn_give(&pci->turn);
+	return err;
+}
+
 /* Bits that the guest can set. */
 static uint32_t writable_bits(struct cleat_pci *pci, unsigned index)
 {

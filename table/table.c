@@ -111,7 +111,8 @@ static struct node *current_root(struct cleat_table *table)
 
 static void *entry_of(const struct leaf *leaf)
 {
-	return __atomic_load_n(&leaf->range.entry, __ATOMIC_RELAXED);
+	/* Pairs with the exchange: an entry is seen as it was then. */
+	return __atomic_load_n(&leaf->range.entry, __ATOMIC_ACQUIRE);
 }
 
 /* --- Lookup ------------------------------------------------------------- */
@@ -594,6 +595,18 @@ int cleat_table_remove(struct cleat_table *table, uint64_t start,
 		leaf->next_dead = table->dead;
 		table->dead = leaf;
 	}
+	return 0;
+}
+
+int cleat_table_exchange(struct cleat_table *table, uint64_t start,
+			 uint64_t length, void *entry)
+{
+	struct leaf *leaf = locate(table, start);
+
+	if (!leaf || !leaf->range.entry || leaf->range.start != start ||
+	    leaf->range.length != length)
+		return -ENOENT;
+	__atomic_store_n(&leaf->range.entry, entry, __ATOMIC_RELEASE);
 	return 0;
 }
 

@@ -44,6 +44,12 @@ int cleat_table_add(struct cleat_table *table,
 		    const struct cleat_table_range *range);
 int cleat_table_remove(struct cleat_table *table, uint64_t start,
 		       uint64_t length);
+/*
+ * Let exactly this range lead to another entry: every lookup finds the one or
+ * the other. 0, or -ENOENT; it needs no memory.
+ */
+int cleat_table_exchange(struct cleat_table *table, uint64_t start,
+			 uint64_t length, void *entry);
 
 /*
  * The range that holds @address: 1, or 0 if there is none. Inside a read

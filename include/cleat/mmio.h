@@ -331,6 +331,25 @@ CLEAT_API struct cleat_binding *
 cleat_mmio_unbind(struct cleat_binding *binding);
 
 /**
+ * cleat_binding_refresh() - ask a server once more for the ways into a region
+ * @binding: replaced on success, where it is and with what it was made with;
+ *           one that was got before, and its segments, are gone then
+ * @reterr:  why it failed; may be NULL
+ *
+ * For servers that have more ioeventfds or shadows once they are at work. The
+ * guest does not notice: its accesses take the old ways or the new ones.
+ * Whatever was posted before is done when the first new way is there. Counts
+ * begin anew.
+ *
+ * Context: control; one thread per binding. Sleeps, until accesses in flight
+ * have ended.
+ * Return: 0, -EBUSY (its writes are collected, cleat_mmio_coalesce()), or as
+ * cleat_mmio_bind(); then nothing has changed.
+ */
+CLEAT_API int cleat_binding_refresh(struct cleat_binding **binding,
+				    struct cleat_error *reterr);
+
+/**
  * cleat_binding_place() - let the guest reach a region
  * @binding: the binding; moved if it is placed elsewhere
  * @address: guest address of the region's first byte

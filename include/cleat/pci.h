@@ -216,6 +216,21 @@ CLEAT_API int cleat_pci_load(struct cleat_pci *pci, const void *buf,
 CLEAT_API int cleat_pci_resume(struct cleat_pci *pci);
 
 /**
+ * cleat_pci_refresh() - ask the server once more for the ways into each BAR
+ * @pci:    the function
+ * @reterr: why it failed; may be NULL
+ *
+ * cleat_binding_refresh() of every BAR. What cleat_pci_binding() gave before is
+ * gone then.
+ *
+ * Context: control. Sleeps, until accesses in flight have ended.
+ * Return: 0, -ECANCELED, or as cleat_binding_refresh() for the first BAR for
+ * which it failed.
+ */
+CLEAT_API int cleat_pci_refresh(struct cleat_pci *pci,
+				struct cleat_error *reterr);
+
+/**
  * cleat_pci_binding() - a BAR's binding, to look at
  * @pci: the function
  * @bar: 0 to 5, 6 for the expansion ROM

@@ -547,6 +547,115 @@ CLEAT_TC(fault__file_that_shrank)
 	tear_down(&s);
 }
 
+/* --- Once more ----------------------------------------------------------------- */
+
+/* The server offers a second doorbell, at 0x20, and drops the first. */
+static void offer_another(struct setting *s)
+{
+	s->rig.io[0].offset = 0x20;
+	s->rig.io[0].datamatch = 7;
+	atomic_store(&s->rig.offer, true);
+	store(s->mmio, AT + 0x100, 1, 4);
+	ATF_REQUIRE(!atomic_load(&s->rig.offer));
+}
+
+CLEAT_TC(refresh__where_it_is)
+{
+	struct setting s = { 0 };
+	unsigned writes;
+
+	set_up(&s);
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	vm_said(&s.vm);
+	offer_another(&s);
+	writes = atomic_load(&s.rig.writes);
+	ATF_REQUIRE_EQ(0, cleat_binding_refresh(&s.binding, NULL));
+	ATF_REQUIRE_STREQ("-slot:feb01000 -kick:feb00010:4=9 "
+			  "+slot:feb01000:1000 +kick:feb00020:4=7",
+			  vm_said(&s.vm));
+	/* The vCPU's way where KVM does not take it. */
+	store(s.mmio, AT + 0x20, 7, 4);
+	ATF_REQUIRE_EQ(1, wait_eventfd(s.kick, PATIENCE_MS));
+	ATF_REQUIRE_EQ(writes, atomic_load(&s.rig.writes));
+	store(s.mmio, AT + 0x10, 9, 4);
+	ATF_REQUIRE_EQ(writes + 1, atomic_load(&s.rig.writes));
+	tear_down(&s);
+}
+
+CLEAT_TC(refresh__not_placed)
+{
+	struct setting s = { 0 };
+
+	set_up(&s);
+	s.rig.num_io = 0;
+	ATF_REQUIRE_EQ(0, cleat_binding_refresh(&s.binding, NULL));
+	ATF_REQUIRE_STREQ("", vm_said(&s.vm));
+	ATF_REQUIRE(!is_there(s.mmio, CLEAT_MEMORY, AT));
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	ATF_REQUIRE_STREQ("+slot:feb01000:1000 +kick:feb00010:4=9",
+			  vm_said(&s.vm));
+	tear_down(&s);
+}
+
+/* It waits for its place as it did before. */
+CLEAT_TC(refresh__one_that_waits)
+{
+	struct setting s = { 0 };
+	struct cleat_binding *other;
+
+	set_up(&s);
+	other = rig_bind(&s.rig, s.mmio, NULL, 1);
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	ATF_REQUIRE_EQ(0, cleat_binding_place(other, AT));
+	vm_said(&s.vm);
+	ATF_REQUIRE_EQ(0, cleat_binding_refresh(&other, NULL));
+	/* And the one that has it keeps it. */
+	ATF_REQUIRE_EQ(0, cleat_binding_refresh(&s.binding, NULL));
+	ATF_REQUIRE_STREQ("-slot:feb01000 -kick:feb00010:4=9 "
+			  "+slot:feb01000:1000 +kick:feb00010:4=9",
+			  vm_said(&s.vm));
+	cleat_binding_unplace(s.binding);
+	ATF_REQUIRE(is_there(s.mmio, CLEAT_MEMORY, AT));
+	cleat_mmio_unbind(other);
+	ATF_REQUIRE(!is_there(s.mmio, CLEAT_MEMORY, AT));
+	tear_down(&s);
+}
+
+/* An access that is under way gets its answer; others go on meanwhile. */
+CLEAT_TC(refresh__while_accesses_go_on)
+{
+	struct vcpu vcpu = { .address = AT + 8, .length = 4 };
+	struct setting s = { 0 };
+	uint32_t value = 0x1234;
+
+	set_up(&s);
+	memcpy(s.rig.regs + 8, &value, 4);
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	vcpu.mmio = s.mmio;
+	for (unsigned i = 0; i < 50; i++) {
+		vcpu_start(&vcpu);
+		ATF_REQUIRE_EQ(0, cleat_binding_refresh(&s.binding, NULL));
+		ATF_REQUIRE_EQ(0, vcpu_join(&vcpu));
+		ATF_REQUIRE_EQ_MSG(value, vcpu.value, "%#llx",
+				   (unsigned long long)vcpu.value);
+		vcpu.value = 0;
+	}
+	tear_down(&s);
+}
+
+CLEAT_TC(refresh__lost)
+{
+	struct setting s = { 0 };
+
+	set_up(&s);
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	rig_kill_server(&s.rig);
+	REQUIRE_SOON(cleat_device_failure(s.rig.dev, NULL));
+	cleat_binding_refresh(&s.binding, NULL);
+	ATF_REQUIRE_EQ(0xffffffff, load(s.mmio, AT, 4));
+	tear_down(&s);
+}
+
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, place__published_first);
@@ -569,5 +678,10 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, lost__taken_out);
 	ATF_TP_ADD_TC(tp, shutdown__taken_out);
 	ATF_TP_ADD_TC(tp, fault__file_that_shrank);
+	ATF_TP_ADD_TC(tp, refresh__where_it_is);
+	ATF_TP_ADD_TC(tp, refresh__not_placed);
+	ATF_TP_ADD_TC(tp, refresh__one_that_waits);
+	ATF_TP_ADD_TC(tp, refresh__while_accesses_go_on);
+	ATF_TP_ADD_TC(tp, refresh__lost);
 	return atf_no_error();
 }

@@ -34,6 +34,8 @@ static int on_write(void *opaque, uint32_t index, uint64_t offset,
 
 	atomic_fetch_add(&rig->writes, 1);
 	memcpy(rig->regs + offset, buf, count);
+	if (atomic_exchange(&rig->offer, false))
+		cleat_server_set_io_fds(rig->srv, 0, rig->io, rig->num_io);
 	return serve(rig, offset, count);
 }
 

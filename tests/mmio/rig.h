@@ -26,6 +26,7 @@
  * @hung:      accesses that wait in the server
  * @reads, @writes: accesses that reached the server
  * @last_offset, @last_count: of the last one
+ * @offer:     with the next write the server offers @io anew
  * @regs:      what the server serves by message
  */
 struct rig {
@@ -44,6 +45,7 @@ struct rig {
 	atomic_uint writes;
 	atomic_ullong last_offset;
 	atomic_uint last_count;
+	atomic_bool offer;
 	uint8_t regs[BAR];
 
 	struct cleat_server *srv;

@@ -222,6 +222,27 @@ CLEAT_TC(place__moved)
 	rig_end(rig);
 }
 
+/* Each BAR where it was, and its own parts in it. */
+CLEAT_TC(place__refreshed)
+{
+	struct rig *rig = rig_new();
+	struct cleat_binding *before;
+
+	rig_start(rig);
+	rig_enable(rig);
+	before = cleat_pci_binding(rig->pci, 0);
+	ATF_REQUIRE_EQ(0, cleat_pci_refresh(rig->pci, NULL));
+	ATF_CHECK(before != cleat_pci_binding(rig->pci, 0));
+	ATF_CHECK_EQ(0x10101010, rig_load(rig, RIG_BAR0));
+	/* The MSI-X table: masked, as it is after a reset. */
+	ATF_CHECK_EQ(1, rig_load(rig, RIG_BAR0 + 0x200c));
+	rig_write(rig, PCI_BASE_ADDRESS_0, 0xe1000000, 4);
+	ATF_CHECK_EQ(RIG_NOBODY, rig_load(rig, RIG_BAR0));
+	ATF_CHECK_EQ(0x10101010, rig_load(rig, 0xe1000000));
+	ATF_CHECK_EQ(1, rig_load(rig, 0xe100200c));
+	rig_end(rig);
+}
+
 CLEAT_TC(write__forwarded_or_kept)
 {
 	struct rig *rig = rig_new();
@@ -398,6 +419,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, place__every_kind);
 	ATF_TP_ADD_TC(tp, place__nowhere);
 	ATF_TP_ADD_TC(tp, place__moved);
+	ATF_TP_ADD_TC(tp, place__refreshed);
 	ATF_TP_ADD_TC(tp, write__forwarded_or_kept);
 	ATF_TP_ADD_TC(tp, lost__reads_ones);
 	ATF_TP_ADD_TC(tp, unref__after_device);

@@ -239,6 +239,30 @@ CLEAT_TC(remove__only_as_it_was_added)
 
 /* A far range makes the tree high; low ones must survive its coming and going.
  */
+CLEAT_TC(exchange__only_as_it_was_added)
+{
+	struct cleat_table *table = new_table(12);
+
+	ATF_REQUIRE_EQ(0, add(table, 0x1000, 0x2000, entries));
+	ATF_REQUIRE_EQ(0, add(table, 0x3000, 0x10, entries + 1));
+	ATF_CHECK_EQ(-ENOENT, cleat_table_exchange(table, 0x1000, 0x1000,
+						   entries + 2));
+	ATF_CHECK_EQ(-ENOENT, cleat_table_exchange(table, 0x4000, 0x1000,
+						   entries + 2));
+	ATF_REQUIRE_STREQ("ab", visited(table, 0, UINT64_MAX));
+	/* It needs no memory. */
+	atomic_store(&allocations_left, 0);
+	ATF_REQUIRE_EQ(0, cleat_table_exchange(table, 0x1000, 0x2000,
+					       entries + 2));
+	atomic_store(&allocations_left, -1);
+	ATF_REQUIRE_STREQ("cb", visited(table, 0, UINT64_MAX));
+	ATF_REQUIRE_EQ(entries + 2, look_up(table, 0x2fff));
+	ATF_REQUIRE_EQ(0, cleat_table_remove(table, 0x1000, 0x2000));
+	ATF_CHECK_EQ(-ENOENT, cleat_table_exchange(table, 0x1000, 0x2000,
+						   entries));
+	cleat_table_destroy(table);
+}
+
 CLEAT_TC(remove__far_range)
 {
 	struct cleat_table *table = new_table(12);
@@ -617,6 +641,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, add__many_in_one_page);
 	ATF_TP_ADD_TC(tp, add__neighbours_share_the_edge_pages);
 	ATF_TP_ADD_TC(tp, remove__only_as_it_was_added);
+	ATF_TP_ADD_TC(tp, exchange__only_as_it_was_added);
 	ATF_TP_ADD_TC(tp, remove__far_range);
 	ATF_TP_ADD_TC(tp, add__no_memory);
 	ATF_TP_ADD_TC(tp, remove__no_memory);
