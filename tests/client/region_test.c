@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Posted and batched stores, features, and servers with known faults. */
+#include <sys/eventfd.h>
+
 #include "client/client.h"
 #include "tests/support/model.h"
 
@@ -147,6 +149,72 @@ CLEAT_TC(quirk__usbvfiod)
 	model_end(&model);
 }
 
+/* Takes 16 descriptors with a message, whatever it says, and no more. */
+static int count_given(struct model *model, const struct peer_message *m)
+{
+	unsigned *most = model->arg;
+
+	if (m->header.command == VFIO_USER_DEVICE_SET_IRQS &&
+	    m->nr_fds > *most)
+		*most = m->nr_fds;
+	return m->nr_fds > 16 ? -EPIPE : 0;
+}
+
+static unsigned most_fds(const char *peer)
+{
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .peer = peer };
+	struct model model = plain_model();
+	struct cleat_device *dev;
+	unsigned most = 0;
+	int fds[40];
+
+	model.json = "{\"capabilities\":{\"max_msg_fds\":1}}";
+	model.on = count_given;
+	model.arg = &most;
+	model.irqs[2] = 40;
+	dev = model_open(&model, &config);
+	for (unsigned i = 0; i < 40; i++)
+		fds[i] = eventfd(0, EFD_CLOEXEC);
+	ATF_REQUIRE_EQ(0, cleat_irq_set(dev, CLEAT_IRQ_MSIX,
+					CLEAT_IRQ_DATA_EVENTFD |
+						CLEAT_IRQ_TRIGGER,
+					0, 40, NULL, fds));
+	for (unsigned i = 0; i < 40; i++)
+		close(fds[i]);
+	cleat_device_unref(dev);
+	model_end(&model);
+	return most;
+}
+
+CLEAT_TC(quirk__rust_vmm)
+{
+	ATF_CHECK_EQ(1, most_fds(NULL));
+	ATF_CHECK_EQ(16, most_fds("rust-vmm"));
+	ATF_CHECK_EQ(16, most_fds("usbvfiod"));
+}
+
+/* A word for a server that needs nothing done differently. */
+CLEAT_TC(quirk__none_needed)
+{
+	static const char *const words[] = { "libvfio-user", "spdk", "cleat" };
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct cleat_device_config config = { .size = sizeof(config),
+						      .peer = words[i] };
+		struct model model = plain_model();
+		struct cleat_device *dev = model_open(&model, &config);
+		uint64_t value = 1;
+
+		ATF_CHECK_STREQ(words[i], cleat_device_quirks(dev));
+		ATF_CHECK_EQ(0, cleat_region_write(dev, 0, 8, &value, 8));
+		ATF_CHECK_EQ(1, model_count(&model, VFIO_USER_REGION_WRITE));
+		ATF_CHECK_EQ(0, cleat_device_reset(dev));
+		cleat_device_unref(dev);
+		model_end(&model);
+	}
+}
+
 CLEAT_TC(quirk__not_named)
 {
 	struct model model = plain_model();
@@ -238,6 +306,8 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, batch__by_multi_posted);
 	ATF_TP_ADD_TC(tp, batch__server_without_multi);
 	ATF_TP_ADD_TC(tp, quirk__usbvfiod);
+	ATF_TP_ADD_TC(tp, quirk__rust_vmm);
+	ATF_TP_ADD_TC(tp, quirk__none_needed);
 	ATF_TP_ADD_TC(tp, quirk__not_named);
 	ATF_TP_ADD_TC(tp, quirk__nobody_of_that_name);
 	ATF_TP_ADD_TC(tp, feature__get_set_and_unknown);
