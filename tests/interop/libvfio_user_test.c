@@ -27,6 +27,7 @@ struct rig {
 	struct cleat_memory *memory;
 	uint8_t *ram;
 	int ram_fd;
+	const char *peer; /* our word for the server */
 };
 
 static void start_server(struct rig *rig)
@@ -43,22 +44,28 @@ static int try_open(struct rig *rig, uint32_t flags, struct cleat_error *why)
 	struct cleat_device_config config = { .size = sizeof(config),
 					      .path = "device.sock",
 					      .flags = flags,
+					      .peer = rig->peer,
 					      .control_ms = PATIENCE_MS };
 
 	ATF_REQUIRE(!child_ended(&rig->server));
 	return cleat_device_open(&config, &rig->dev, why);
 }
 
-static void start(struct rig *rig, uint32_t flags)
+static void start_as(struct rig *rig, uint32_t flags, const char *peer)
 {
 	struct cleat_error why = { 0 };
 	int err;
 
-	*rig = (struct rig){ .ram_fd = -1 };
+	*rig = (struct rig){ .ram_fd = -1, .peer = peer };
 	start_server(rig);
 	REQUIRE_SOON((err = try_open(rig, flags, &why)) != -ENOENT &&
 		     err != -ECONNREFUSED);
 	ATF_REQUIRE_EQ_MSG(0, err, "%s", why.text);
+}
+
+static void start(struct rig *rig, uint32_t flags)
+{
+	start_as(rig, flags, NULL);
 }
 
 static void end(struct rig *rig)
@@ -534,6 +541,60 @@ CLEAT_TC(dma__secure)
 	end(&rig);
 }
 
+/* --- Dirty pages ---------------------------------------------------------- */
+
+/* Sixteen pages, and no other. */
+static void write_under_log(struct rig *rig, const char *peer)
+{
+	start_as(rig, 0, peer);
+	add_ram(rig);
+	ATF_REQUIRE_EQ(0, cleat_memory_log_start(rig->memory, 0, NULL));
+	ATF_REQUIRE_EQ(0, dma(rig, VFU_DMA_FILL_MAPPED, RAM_AT + 4000, 60000));
+}
+
+static void expect_dirty(struct rig *rig, uint64_t length)
+{
+	uint64_t at = 0, got = 0;
+
+	ATF_REQUIRE_EQ(1, cleat_memory_log_take(rig->memory, 0, RAM, &at,
+						&got));
+	ATF_CHECK_EQ(RAM_AT, at);
+	ATF_CHECK_EQ_MSG(length, got, "%#llx", (unsigned long long)got);
+	ATF_CHECK_EQ(0, cleat_memory_log_dirty(rig->memory));
+	cleat_memory_log_stop(rig->memory);
+}
+
+CLEAT_TC(dirty__reported)
+{
+	struct rig rig;
+
+	write_under_log(&rig, NULL);
+	ATF_REQUIRE_EQ(0, cleat_memory_log_fetch(rig.memory,
+						 CLEAT_MEMORY_LOG_FINAL));
+	expect_dirty(&rig, 16 * 4096);
+	end(&rig);
+}
+
+CLEAT_TC(dirty__told_with_unmap)
+{
+	struct rig rig;
+
+	write_under_log(&rig, "libvfio-user");
+	ATF_REQUIRE_EQ(0, cleat_memory_remove(rig.memory, RAM_AT, RAM));
+	expect_dirty(&rig, 16 * 4096);
+	end(&rig);
+}
+
+CLEAT_TC(dirty__not_asked_with_unmap)
+{
+	struct rig rig;
+
+	write_under_log(&rig, NULL);
+	ATF_REQUIRE_EQ(0, cleat_memory_remove(rig.memory, RAM_AT, RAM));
+	expect_dirty(&rig, RAM);
+	end(&rig);
+}
+
 CLEAT_TC(dma__after_removal)
 {
 	struct rig rig;
@@ -664,6 +725,9 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, dma__by_message);
 	ATF_TP_ADD_TC(tp, dma__by_message_without_twin);
 	ATF_TP_ADD_TC(tp, dma__secure);
+	ATF_TP_ADD_TC(tp, dirty__reported);
+	ATF_TP_ADD_TC(tp, dirty__told_with_unmap);
+	ATF_TP_ADD_TC(tp, dirty__not_asked_with_unmap);
 	ATF_TP_ADD_TC(tp, dma__after_removal);
 	ATF_TP_ADD_TC(tp, reset__twice);
 	ATF_TP_ADD_TC(tp, feature__migration);

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * Our client on the sample servers of libvfio-user, as they are. They are not
- * installed by themselves: CLEAT_LIBVFIO_USER names a prefix in whose bin/ they
- * have been put; otherwise the cases are skipped.
- */
-#include <limits.h>
+/* Our client on the sample servers of libvfio-user. */
 #include <linux/vfio.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -13,85 +8,12 @@
 #include <cleat/memory.h>
 #include <cleat/mmio.h>
 
-#include "client/client.h"
 #include "irq/irq.h"
-#include "tests/support/support.h"
+#include "tests/interop/samples.h"
 
 #define PAGE 4096u
 
-struct rig {
-	struct child server;
-	struct cleat_device *dev;
-	int terminal; /* the other end of its stdin */
-};
-
-static void find_libraries(const char *prefix)
-{
-	char path[3 * PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/lib:%s/lib64:%s/lib/x86_64-linux-gnu",
-		 prefix, prefix, prefix);
-	setenv("LD_LIBRARY_PATH", path, 1);
-}
-
-/* One of them ends when its stdin does. */
-static int keep_stdin_open(void)
-{
-	int ends[2];
-
-	ATF_REQUIRE_EQ(0, pipe(ends));
-	ATF_REQUIRE(dup2(ends[0], STDIN_FILENO) >= 0);
-	close(ends[0]);
-	return ends[1];
-}
-
-static int try_open(struct rig *rig, struct cleat_error *why)
-{
-	struct cleat_device_config config = { .size = sizeof(config),
-					      .path = "sample.sock",
-					      .control_ms = PATIENCE_MS };
-
-	if (child_ended(&rig->server))
-		return -ESRCH;
-	return cleat_device_open(&config, &rig->dev, why);
-}
-
-/* False when it ends at once. */
-static bool start(struct rig *rig, const char *name)
-{
-	const char *prefix = getenv("CLEAT_LIBVFIO_USER");
-	const char *argv[] = { NULL, "sample.sock", NULL };
-	struct cleat_error why = { 0 };
-	char path[PATH_MAX];
-	int err;
-
-	if (!prefix)
-		atf_tc_skip("no libvfio-user samples: set CLEAT_LIBVFIO_USER");
-	snprintf(path, sizeof(path), "%s/bin/%s", prefix, name);
-	if (access(path, X_OK))
-		atf_tc_skip("%s is not there", path);
-	find_libraries(prefix);
-	argv[0] = path;
-	*rig = (struct rig){ .terminal = keep_stdin_open() };
-	child_start(&rig->server, "sample", argv);
-	REQUIRE_SOON((err = try_open(rig, &why)) != -ENOENT &&
-		     err != -ECONNREFUSED);
-	if (err && child_wait(&rig->server, 1000) != -ETIMEDOUT)
-		return false;
-	ATF_REQUIRE_EQ_MSG(0, err, "%s", why.text);
-	return true;
-}
-
-static void end(struct rig *rig)
-{
-	if (rig->dev)
-		ATF_REQUIRE_EQ(0, cleat_device_failure(rig->dev, NULL));
-	cleat_device_unref(rig->dev);
-	child_end(&rig->server);
-	close(rig->terminal);
-}
-
-static uint8_t port(struct rig *rig, uint64_t offset)
+static uint8_t port(struct sample *rig, uint64_t offset)
 {
 	uint8_t value = 0;
 
@@ -105,10 +27,10 @@ CLEAT_TC(gpio__count_pins)
 	uint8_t all = 0xff;
 	struct cleat_irq_info irq;
 	uint64_t flags = 0;
-	struct rig rig;
+	struct sample rig;
 	size_t size;
 
-	ATF_REQUIRE(start(&rig, "gpio-pci-idio-16"));
+	ATF_REQUIRE(sample_open(&rig, "gpio-pci-idio-16", "sample.sock"));
 	for (unsigned i = 0; i < 9; i++) {
 		ATF_REQUIRE_EQ(i % 3 ? 0 : 0xff, port(&rig, 1));
 		ATF_REQUIRE_EQ(0, cleat_region_write(rig.dev, 2, 0, &all, 1));
@@ -121,24 +43,24 @@ CLEAT_TC(gpio__count_pins)
 					       CLEAT_FEATURE_GET, &flags, 0,
 					       sizeof(flags), &size));
 	ATF_REQUIRE(flags & VFIO_MIGRATION_STOP_COPY);
-	end(&rig);
+	sample_end(&rig);
 }
 
 CLEAT_TC(null__nothing_there)
 {
 	struct cleat_region_info info = { .size = sizeof(info) };
-	struct rig rig;
+	struct sample rig;
 
-	ATF_REQUIRE(start(&rig, "null"));
+	ATF_REQUIRE(sample_open(&rig, "null", "sample.sock"));
 	for (unsigned i = 0; i < 7; i++) {
 		ATF_REQUIRE_EQ(0, cleat_region_info(rig.dev, i, &info));
 		ATF_REQUIRE_EQ(0, info.length);
 	}
-	end(&rig);
+	sample_end(&rig);
 }
 
 /* It makes the doorbell when a client has attached: it may be there later. */
-static void wait_for_doorbell(struct rig *rig, struct cleat_io_fd *ret)
+static void wait_for_doorbell(struct sample *rig, struct cleat_io_fd *ret)
 {
 	struct deadline limit = deadline_in(PATIENCE_MS);
 	struct cleat_io_fds all;
@@ -162,9 +84,9 @@ CLEAT_TC(shadow__page_not_sealed)
 	struct cleat_binding *binding;
 	struct cleat_mmio *mmio;
 	struct cleat_io_fd io;
-	struct rig rig;
+	struct sample rig;
 
-	ATF_REQUIRE(start(&rig, "shadow_ioeventfd_server"));
+	ATF_REQUIRE(sample_open(&rig, "shadow_ioeventfd_server", "sample.sock"));
 	wait_for_doorbell(&rig, &io);
 	ATF_REQUIRE_EQ(CLEAT_IO_FD_SHADOW, io.type);
 	ATF_REQUIRE_EQ(0, io.offset);
@@ -178,14 +100,14 @@ CLEAT_TC(shadow__page_not_sealed)
 	printf("%s\n", segment.why);
 	cleat_mmio_unbind(binding);
 	cleat_mmio_unref(mmio);
-	end(&rig);
+	sample_end(&rig);
 }
 
 /* --- The sample that does DMA ----------------------------------------------
  */
 
 /* Two pages, the first reached by messages and the second through the fd. */
-static struct cleat_memory *add_pages(struct rig *rig, uint8_t **ret_pages)
+static struct cleat_memory *add_pages(struct sample *rig, uint8_t **ret_pages)
 {
 	int fd = memfd(2 * PAGE, 0);
 	struct cleat_memory_range range = {
@@ -224,11 +146,11 @@ CLEAT_TC(server__timer_and_dma)
 	struct cleat_memory *memory;
 	struct cleat_irqs *irqs;
 	uint8_t *pages;
-	struct rig rig;
+	struct sample rig;
 	time_t when;
 
-	if (!start(&rig, "server")) {
-		end(&rig);
+	if (!sample_open(&rig, "server", "sample.sock")) {
+		sample_end(&rig);
 		atf_tc_skip("this libvfio-user refuses its own sample's BAR");
 	}
 	ATF_REQUIRE_EQ(0, cleat_region_info(rig.dev, 1, &info));
@@ -243,7 +165,7 @@ CLEAT_TC(server__timer_and_dma)
 		cleat_irqs_fd(irqs, VFIO_PCI_INTX_IRQ_INDEX, 0), PATIENCE_MS));
 	REQUIRE_SOON(is_written(pages) && is_written(pages + PAGE));
 	cleat_irqs_destroy(irqs);
-	end(&rig);
+	sample_end(&rig);
 	cleat_memory_unref(memory);
 	munmap(pages, 2 * PAGE);
 }
