@@ -60,6 +60,19 @@ static void set_run(struct window *window, uint64_t first, uint64_t count)
 	}
 }
 
+/* The lowest run of ones. */
+static uint64_t lowest_run(uint64_t bits, unsigned *ret_first,
+			   unsigned *ret_count)
+{
+	unsigned first = (unsigned)__builtin_ctzll(bits);
+	uint64_t rest = ~(bits >> first);
+	unsigned count = rest ? (unsigned)__builtin_ctzll(rest) : BITS;
+
+	*ret_first = first;
+	*ret_count = count;
+	return mask_of(first, count);
+}
+
 /* --- Windows ------------------------------------------------------------- */
 
 static int add_window(struct cleat_dma_log *log, uint64_t guest,
@@ -325,28 +338,62 @@ static void or_run(uint64_t *to, uint64_t to_bit, const uint64_t *from,
 		or_word(to, *from & mask_of(0, (unsigned)count));
 }
 
-/* Larger pages: each bit is a run of ours. */
+/* Bits of one word that are not there yet. */
+struct pending {
+	uint64_t *word;
+	uint64_t bits;
+};
+
+static void or_pages(struct window *window, struct pending *pending,
+		     uint64_t first, uint64_t count)
+{
+	while (count) {
+		uint64_t *word = &window->bits[first / BITS];
+		unsigned at = (unsigned)(first % BITS);
+		unsigned part = count < BITS - at ? (unsigned)count : BITS - at;
+
+		if (word != pending->word) {
+			if (pending->bits)
+				or_word(pending->word, pending->bits);
+			*pending = (struct pending){ word, 0 };
+		}
+		pending->bits |= mask_of(at, part);
+		first += part;
+		count -= part;
+	}
+}
+
+/* Larger pages: each run of bits is a longer one of ours. */
 static void expand(struct window *window, const struct merge *merge,
 		   uint64_t start, uint64_t end)
 {
 	uint64_t bit = (start - merge->guest) >> merge->shift;
 	uint64_t last = (end - 1 - merge->guest) >> merge->shift;
+	struct pending pending = { NULL, 0 };
 
-	for (; bit <= last; bit++) {
-		uint64_t from = merge->guest + (bit << merge->shift);
-		uint64_t to = from + (UINT64_C(1) << merge->shift);
+	while (bit <= last) {
+		uint64_t bits = merge->bitmap[bit / BITS] >> bit % BITS;
+		unsigned skip = BITS - (unsigned)(bit % BITS), count = 0;
+		uint64_t from, to;
 
-		if (!(merge->bitmap[bit / BITS] >> bit % BITS)) {
-			bit |= BITS - 1;
+		if (bits)
+			lowest_run(bits, &skip, &count);
+		bit += skip;
+		if (!count || bit > last)
 			continue;
-		}
-		if (!(merge->bitmap[bit / BITS] >> bit % BITS & 1))
-			continue;
+		if (count > last - bit + 1)
+			count = (unsigned)(last - bit + 1);
+		from = merge->guest + (bit << merge->shift);
+		bit += count;
+		to = merge->guest + (bit << merge->shift);
 		from = from < start ? start : from;
-		to = to > end || to < from ? end : to;
-		set_run(window, (from - window->guest) / PAGE,
-			(to - from) / PAGE);
+		/* The last page may go past the end of the world. */
+		to = to > end || to <= from ? end : to;
+		or_pages(window, &pending, (from - window->guest) / PAGE,
+			 (to - from) / PAGE);
 	}
+	if (pending.bits)
+		or_word(pending.word, pending.bits);
 }
 
 static int merge_window(void *opaque, const struct cleat_table_range *found)
@@ -402,19 +449,6 @@ struct taking {
 	uint64_t guest;
 	uint64_t pages;
 };
-
-/* The lowest run of ones. */
-static uint64_t lowest_run(uint64_t bits, unsigned *ret_first,
-			   unsigned *ret_count)
-{
-	unsigned first = (unsigned)__builtin_ctzll(bits);
-	uint64_t rest = ~(bits >> first);
-	unsigned count = rest ? (unsigned)__builtin_ctzll(rest) : BITS;
-
-	*ret_first = first;
-	*ret_count = count;
-	return mask_of(first, count);
-}
 
 /*
  * Clears the lowest run of at most @max bits among @eligible of a word, and
