@@ -311,14 +311,27 @@ pid_t cleat_device_pid(struct cleat_device *dev)
 	return dev->server_pid;
 }
 
+static uint64_t count_of(const uint64_t *count)
+{
+	return __atomic_load_n(count, __ATOMIC_RELAXED);
+}
+
+/* Some are counted under the lock, the others by whoever has the socket. */
 int cleat_device_stats(struct cleat_device *dev,
 		       struct cleat_device_stats *stats)
 {
+	const struct cleat_device_stats *counts = &dev->stats;
+
 	if (stats->size != sizeof(*stats))
 		return -EINVAL;
 	pthread_mutex_lock(&dev->lock);
-	*stats = dev->stats;
+	stats->requests = counts->requests;
+	stats->posted = counts->posted;
+	stats->replies = counts->replies;
+	stats->timeouts = counts->timeouts;
 	pthread_mutex_unlock(&dev->lock);
-	stats->size = sizeof(*stats);
+	stats->server_requests = count_of(&counts->server_requests);
+	stats->bytes_sent = count_of(&counts->bytes_sent);
+	stats->bytes_received = count_of(&counts->bytes_received);
 	return 0;
 }

@@ -163,6 +163,21 @@ bool on_valgrind(void)
 	return preload && strstr(preload, "vgpreload");
 }
 
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__) || \
+	__has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
+
+bool is_slowed(void)
+{
+	return SANITIZED || on_valgrind();
+}
+
 void skip_on_valgrind(const char *why)
 {
 	if (on_valgrind())

@@ -62,6 +62,8 @@ unsigned count_fds(void);
  * descriptors that the kernel is to keep, is skipped there with the reason.
  */
 bool on_valgrind(void);
+/* There, and with a sanitizer: several times as slow as users have it. */
+bool is_slowed(void);
 void skip_on_valgrind(const char *why);
 
 #define CLEAT_TC(name)                                                         \
