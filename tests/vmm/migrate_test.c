@@ -240,9 +240,10 @@ CLEAT_TC(incoming__another_machine)
 	require_complaint("No such file");
 }
 
+/* In the lab dozens of machines in a row brought its own kernel to a stop. */
 CLEAT_TC(incoming__damaged)
 {
-	const unsigned tries = 24;
+	const unsigned tries = getenv("CLEAT_LAB") ? 4 : 24;
 	struct stat st;
 	unsigned i;
 	int fd;
