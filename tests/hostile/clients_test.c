@@ -97,7 +97,6 @@ CLEAT_TC(fds__on_fuse)
 	struct rig rig;
 	uint32_t value;
 
-	skip_on_valgrind("all of it waits when one thread closes");
 	rig_start(&rig);
 	spent = deadline_in(PATIENCE_MS);
 	ATF_CHECK_EQ(-EINVAL, set_trigger(&rig, fd));

@@ -124,7 +124,6 @@ CLEAT_TC(unwanted__on_fuse)
 {
 	struct fuse fuse;
 
-	skip_on_valgrind("all of it waits when one thread closes");
 	ends_it(fuse_start(&fuse), &fuse);
 }
 

@@ -363,7 +363,6 @@ CLEAT_TC(shadow__on_fuse)
 {
 	struct fuse fuse;
 
-	skip_on_valgrind("all of it waits when one thread closes");
 	shadow_in(fuse_start(&fuse), &fuse);
 }
 

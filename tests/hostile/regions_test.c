@@ -359,7 +359,6 @@ CLEAT_TC(file__on_fuse)
 	struct fuse fuse;
 	int fd = fuse_start(&fuse);
 
-	skip_on_valgrind("all of it waits when one thread closes");
 	bound_without_of(fd, "not on tmpfs", &fuse);
 }
 
