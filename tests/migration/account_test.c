@@ -486,6 +486,8 @@ static void account_for(const atf_tc_t *tc, bool with_vcpu, bool v1,
 {
 	static struct world world;
 
+	if (page > 2 * PAGE)
+		skip_on_valgrind("it has no address space for it");
 	world_make(&world, v1, page);
 	if (with_vcpu)
 		add_guest(&world, tc);

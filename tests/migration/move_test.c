@@ -413,6 +413,7 @@ static void cut_source(const char *const options[], enum blow blow)
 	struct tape tape;
 	unsigned steps;
 
+	skip_on_valgrind("a process for each step takes minutes");
 	tape_make(&tape);
 	steps = count_steps(options, &tape, cut_save);
 	tape_free(&tape);
@@ -475,6 +476,7 @@ static void cut_target(const char *const options[], enum blow blow)
 	struct tape tape;
 	unsigned steps;
 
+	skip_on_valgrind("a process for each step takes minutes");
 	tape_make(&tape);
 	count_steps(options, &tape, cut_save);
 	steps = count_steps(options, &tape, cut_load);
