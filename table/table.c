@@ -393,8 +393,12 @@ static int update_slot(struct update *update, uintptr_t *slot, unsigned level,
 	struct node *child;
 	int err;
 
-	/* One entry for all that is below. */
-	if (update->first <= base && update->last >= end) {
+	/*
+	 * One entry for all that is below; but if it came when the tree ended
+	 * there, there is a node full of it, which has to go too.
+	 */
+	if (update->first <= base && update->last >= end &&
+	    !(*slot && tag_of(*slot) == TAG_NODE)) {
 		*slot = update->add ? leaf_slot(update->leaf) : 0;
 		return 0;
 	}

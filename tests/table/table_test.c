@@ -629,6 +629,26 @@ CLEAT_TC(destroy__after_fork)
 	cleat_table_destroy(table);
 }
 
+/* The sanitizer sees if a node is forgotten. */
+CLEAT_TC(remove__what_filled_the_tree)
+{
+	struct cleat_table *table = new_table(12);
+	uint64_t length = 0x1000;
+
+	for (unsigned level = 0; level < 3; level++) {
+		length *= 64;
+		ATF_REQUIRE_EQ(0, add(table, 0, length, &entries[0]));
+		ATF_REQUIRE_EQ(0, add(table, length * 64, 0x1000, &entries[1]));
+		ATF_REQUIRE_EQ(0, cleat_table_remove(table, 0, length));
+		ATF_CHECK_EQ(NULL, look_up(table, 0));
+		ATF_CHECK_EQ(NULL, look_up(table, length - 1));
+		ATF_CHECK_EQ(&entries[1], look_up(table, length * 64));
+		ATF_REQUIRE_EQ(0,
+			       cleat_table_remove(table, length * 64, 0x1000));
+	}
+	cleat_table_destroy(table);
+}
+
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, create__bad_shift);
@@ -649,5 +669,6 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, update__as_a_list_would);
 	ATF_TP_ADD_TC(tp, find__while_updated);
 	ATF_TP_ADD_TC(tp, destroy__after_fork);
+	ATF_TP_ADD_TC(tp, remove__what_filled_the_tree);
 	return atf_no_error();
 }
