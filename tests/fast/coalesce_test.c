@@ -126,6 +126,7 @@ CLEAT_TC(coalesced__two_vcpus)
 	};
 	struct rig rig;
 
+	rig_skip_in_lab();
 	start(&rig, tc, 2);
 	for (unsigned i = 0; i < 2; i++)
 		ATF_REQUIRE_EQ(0, cleat_guest_start(rig.guest, i, ops[i], 2,
