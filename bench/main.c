@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bench/options.h"
@@ -42,15 +43,33 @@ static const char *find_probe(const struct bench_options *options)
 	return access(path, X_OK) ? beside("cleat-probe") : path;
 }
 
-static int run_dispatch(void)
+/* Return: its exit status, or 1. */
+static int run_other(const char *name)
 {
-	char *argv[] = { (char *)beside("cleat-bench-dispatch"), NULL };
+	char *argv[] = { (char *)beside(name), NULL };
+	int status;
+	pid_t pid;
 
 	fputc('\n', stdout);
 	fflush(stdout);
-	execv(argv[0], argv);
-	fprintf(stderr, "cleat-bench: %s: %s\n", argv[0], strerror(errno));
-	return 1;
+	pid = fork();
+	if (!pid) {
+		execv(argv[0], argv);
+		fprintf(stderr, "cleat-bench: %s: %s\n", argv[0],
+			strerror(errno));
+		_exit(1);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return 1;
+	return WEXITSTATUS(status);
+}
+
+/* All on one page. */
+static int run_others(void)
+{
+	int status = run_other("cleat-bench-dispatch");
+
+	return run_other("cleat-bench-messages") ?: status;
 }
 
 /* --- The rows ------------------------------------------------------------ */
@@ -224,5 +243,5 @@ int main(int argc, char **argv)
 	status = tell(&options, &report);
 	for (unsigned i = 0; i < BENCH_ROWS_MAX; i++)
 		free(results[i].times);
-	return status || !options.all ? status : run_dispatch();
+	return status || !options.all ? status : run_others();
 }
