@@ -191,15 +191,15 @@ static void check_dma(uint32_t flags, const char *seen)
 	struct cleat_memory *memory;
 	struct setup setup;
 
+	for (unsigned i = 0; i < 5000; i++)
+		ram[0x1000 + i] = (uint8_t)(i * 3 + i / 256);
 	set_up(&setup, CLEAT_DEVICE_SECURE | flags);
 	ATF_REQUIRE_EQ(0, cleat_memory_create(&memory));
 	ATF_REQUIRE_EQ(0, cleat_memory_add(memory, &range));
 	ATF_REQUIRE_EQ(0, cleat_memory_attach(memory, setup.dev));
-	for (unsigned i = 0; i < 5000; i++)
-		ram[0x1000 + i] = (uint8_t)(i * 3 + i / 256);
 	run_dma(&setup);
-	ATF_CHECK_EQ(0, memcmp(ram + 0x1000, ram + 0x4000, 5000));
 	cleat_memory_detach(memory, setup.dev);
+	ATF_CHECK_EQ(0, memcmp(ram + 0x1000, ram + 0x4000, 5000));
 	cleat_memory_unref(memory);
 	tear_down(&setup);
 	ATF_CHECK(out_has("relay", seen));
