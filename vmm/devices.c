@@ -89,6 +89,102 @@ static const char *advice(int err)
 	}
 }
 
+/* ---- Stores that are collected ---- */
+
+/* Whether anything in the range is written by message: nothing else is kept. */
+static bool has_messages(struct device *device, const struct coalesce *range)
+{
+	struct cleat_binding *binding = cleat_pci_binding(device->pci,
+							  range->bar);
+	uint64_t end = range->offset + range->length;
+	struct cleat_segment segment;
+	unsigned i;
+
+	for (i = 0; binding && !cleat_binding_segment(binding, i, &segment);
+	     i++)
+		if (segment.write_way == CLEAT_WAY_TRAP &&
+		    segment.offset < end &&
+		    segment.offset + segment.length > range->offset)
+			return true;
+	return false;
+}
+
+/* Return: why it makes no sense for this device, or NULL. */
+static const char *misfit(struct device *device, const struct coalesce *range,
+			  char *text, size_t size)
+{
+	struct cleat_region_info info = { .size = sizeof(info) };
+
+	if (cleat_region_info(device->device, range->bar, &info) ||
+	    !info.length)
+		return "the device has no such BAR";
+	if (range->offset > info.length ||
+	    range->length > info.length - range->offset) {
+		snprintf(text, size, "the BAR has %#llx bytes",
+			 (unsigned long long)info.length);
+		return text;
+	}
+	if (!(info.flags & CLEAT_REGION_WRITE))
+		return "the BAR cannot be written";
+	return NULL;
+}
+
+static int coalesce_one(struct device *device, struct cleat_mmio *mmio,
+			const struct coalesce *range)
+{
+	struct cleat_error error = { .text = "" };
+	char text[64];
+	const char *why = misfit(device, range, text, sizeof(text));
+	int err = -EINVAL;
+
+	if (!why) {
+		err = cleat_mmio_coalesce(mmio, device->device, range->bar,
+					  range->offset, range->length, 0,
+					  &error);
+		why = error.text;
+	}
+	if (!err && !has_messages(device, range)) {
+		err = -EINVAL;
+		why = "nothing there is written by message";
+	}
+	return err ? cleat_vmm_fail(err,
+				    "--device %s,coalesce=%u:%#llx+%#llx: %s",
+				    device->path, range->bar,
+				    (unsigned long long)range->offset,
+				    (unsigned long long)range->length, why) :
+		     0;
+}
+
+/* What does not fit the device is the command line's fault. */
+static int coalesce(struct device *device, struct vm *vm)
+{
+	unsigned i;
+	int err = 0;
+
+	for (i = 0; !err && i < device->option->coalesce_count; i++)
+		err = coalesce_one(device, vm->devices.mmio,
+				   &device->option->coalesce[i]);
+	if (err && err != -ENOMEM)
+		cleat_vmm_stop(vm, OUTCOME_USAGE);
+	return err;
+}
+
+/* Without it the stores exit, and are posted all the same. */
+void cleat_vmm_devices_ring(struct devices *devices, int vcpu)
+{
+	struct cleat_error why;
+	bool wanted = false;
+	unsigned i;
+
+	for (i = 0; i < devices->count; i++)
+		wanted |= devices->device[i].option->coalesce_count > 0;
+	if (wanted && cleat_kvm_map_ring(devices->kvm, vcpu, &why))
+		cleat_vmm_say("--device: coalesce: %s: each store exits",
+			      why.text);
+}
+
+/* ---- All of it ---- */
+
 static int open_device(struct device *device, struct vm *vm, unsigned slot)
 {
 	struct devices *devices = &vm->devices;
@@ -123,7 +219,7 @@ static int open_device(struct device *device, struct vm *vm, unsigned slot)
 		return cleat_vmm_fail(err, "--device %s: %s", device->path,
 				      why.text);
 	vm->pci.functions[slot] = device->pci;
-	return 0;
+	return coalesce(device, vm);
 }
 
 int cleat_vmm_devices_open(struct devices *devices, struct vm *vm)
@@ -140,7 +236,8 @@ int cleat_vmm_devices_open(struct devices *devices, struct vm *vm)
 		return cleat_vmm_fail(err, "no memory");
 	err = reserve(devices, vm);
 	for (i = 0; !err && i < vm->options.device_count; i++) {
-		devices->device[i].path = vm->options.devices[i];
+		devices->device[i].option = &vm->options.devices[i];
+		devices->device[i].path = vm->options.devices[i].path;
 		devices->count = i + 1;
 		err = open_device(&devices->device[i], vm, i + 1);
 	}

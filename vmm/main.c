@@ -60,6 +60,8 @@ static int create_vcpus(struct vm *vm)
 					    vm->vcpu_count);
 		vm->vcpu_count++;
 	}
+	if (!err)
+		cleat_vmm_devices_ring(&vm->devices, vm->vcpus[0].fd);
 	return err;
 }
 

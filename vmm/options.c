@@ -27,8 +27,10 @@ static const char help[] =
 	"  --memory MIB       RAM (default 512)\n"
 	"  --hugetlb          take the RAM from huge pages of 2 MiB\n"
 	"  --cpus N           virtual CPUs (default 1)\n"
-	"  --device SOCKET    a device: the UNIX socket of its server; may be\n"
-	"                     given up to 31 times\n"
+	"  --device SOCKET[,coalesce=BAR:OFFSET+LENGTH]...\n"
+	"                     a device: the UNIX socket of its server, and which\n"
+	"                     of its registers are written in bulk, so that KVM\n"
+	"                     may collect the stores; up to 31 times\n"
 	"  --control SOCKET   take commands at a UNIX socket\n"
 	"  --incoming SOURCE  go on with a machine that was migrated from\n"
 	"                     unix:PATH, fd:N, exec:COMMAND or file:PATH\n"
@@ -97,15 +99,17 @@ static int parse_number(const char *option, const char *text, uint64_t min,
 	return -1;
 }
 
-static int add_device(struct options *options, const char *path)
+static int add_device(struct options *options, char *text)
 {
+	struct device_option *device;
+
 	if (options->device_count == DEVICES_MAX)
 		return usage("--device", "more than 31 devices");
-	options->devices[options->device_count++] = path;
-	return -1;
+	device = &options->devices[options->device_count++];
+	return cleat_vmm_device_parse(text, device) ? OUTCOME_USAGE : -1;
 }
 
-static int parse_option(struct options *options, int id, const char *value)
+static int parse_option(struct options *options, int id, char *value)
 {
 	uint64_t number;
 	int status = -1;

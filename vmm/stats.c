@@ -139,6 +139,7 @@ static void put_access_counts(yajl_gen gen,
 {
 	put_ways(gen, "reads", stats->reads);
 	put_ways(gen, "writes", stats->writes);
+	put_count(gen, "coalesced", stats->coalesced);
 	put_count(gen, "failed", stats->failed);
 	put_count(gen, "called_back", stats->called_back);
 	put_wait(gen, stats);
@@ -176,6 +177,7 @@ static void add_stats(struct cleat_mmio_stats *sum,
 	}
 	for (i = 0; i < CLEAT_MMIO_BUCKETS; i++)
 		sum->wait_ns[i] += one->wait_ns[i];
+	sum->coalesced += one->coalesced;
 	sum->failed += one->failed;
 	sum->called_back += one->called_back;
 	if (sum->wait_worst_ns < one->wait_worst_ns)

@@ -132,6 +132,19 @@ static void handle_failure(struct vcpu *vcpu, int error)
 	}
 }
 
+/*
+ * What this vCPU has stored goes to the servers before anything else happens:
+ * before it stands still, above all, because then the machine may be saved.
+ */
+static void send_stores(struct vcpu *vcpu)
+{
+	int err;
+
+	do
+		err = cleat_mmio_drain(vcpu->vm->devices.mmio);
+	while (err == -EINTR && cleat_vmm_called_back(vcpu->vm));
+}
+
 static void *run(void *opaque)
 {
 	struct vcpu *vcpu = opaque;
@@ -140,8 +153,11 @@ static void *run(void *opaque)
 	cleat_cancel_enter(vcpu->cancel);
 	cleat_vmm_park(vcpu, PARKED_BETWEEN);
 	while (!cleat_vmm_stopping(vcpu->vm)) {
-		if (ioctl(vcpu->fd, KVM_RUN, 0))
-			handle_failure(vcpu, errno);
+		int error = ioctl(vcpu->fd, KVM_RUN, 0) ? errno : 0;
+
+		send_stores(vcpu);
+		if (error)
+			handle_failure(vcpu, error);
 		else
 			handle_exit(vcpu);
 	}

@@ -14,6 +14,7 @@
  *					devices of our own, on the bus
  *	cleat_vmm_devices_open		the devices of other processes
  *	cleat_vmm_vcpu_create		one per CPU, then
+ *	cleat_vmm_devices_ring		KVM's ring for stores that are collected
  *	cleat_vmm_control_open		who may give orders from outside
  *	cleat_vmm_vcpu_start		from here on the guest runs
  *	cleat_vmm_console_run		the main thread stays here until ...
@@ -114,6 +115,21 @@ struct vm;
 
 /* ---- options.c: the command line ---------------------------------------- */
 
+#define COALESCE_MAX 16
+
+/* Registers of a device whose stores may be collected; all in bytes. */
+struct coalesce {
+	unsigned bar;
+	uint64_t offset;
+	uint64_t length;
+};
+
+struct device_option {
+	const char *path;
+	struct coalesce coalesce[COALESCE_MAX];
+	unsigned coalesce_count;
+};
+
 struct options {
 	const char *kernel;
 	const char *initrd;
@@ -121,7 +137,7 @@ struct options {
 	const char *stats;
 	const char *control;
 	const char *incoming;
-	const char *devices[DEVICES_MAX];
+	struct device_option devices[DEVICES_MAX];
 	unsigned device_count;
 	uint64_t memory; /* bytes */
 	unsigned cpus;
@@ -133,6 +149,18 @@ struct options {
  * --version or a mistake, which has been explained).
  */
 int cleat_vmm_options_parse(int argc, char **argv, struct options *ret);
+
+/* ---- deviceoption.c: what --device is given ------------------------------ */
+
+#define BARS_MAX 6
+
+/*
+ * SOCKET[,coalesce=BAR:OFFSET+LENGTH]...; @text is cut into its words, and
+ * *@ret keeps pointing into it.
+ *
+ * Return: 0, or -EINVAL after saying why.
+ */
+int cleat_vmm_device_parse(char *text, struct device_option *ret);
 
 /* ---- say.c: one line on standard error ---------------------------------- */
 
@@ -347,6 +375,7 @@ unsigned cleat_vmm_pci_gsi(unsigned slot, unsigned pin);
 
 struct device {
 	const char *path;
+	const struct device_option *option;
 	struct cleat_device *device;
 	struct cleat_pci *pci;
 	bool lost; /* and said so */
@@ -364,6 +393,8 @@ struct devices {
 };
 
 int cleat_vmm_devices_open(struct devices *devices, struct vm *vm);
+/* With the first vCPU there, before any of them runs. */
+void cleat_vmm_devices_ring(struct devices *devices, int vcpu);
 void cleat_vmm_devices_close(struct devices *devices);
 
 /* ---- cpu.c: the state a vCPU starts in ---------------------------------- */

@@ -69,11 +69,16 @@ static void start(struct child *vmm, const char *name, const char *how,
 	start_vmm_as(vmm, name, words);
 }
 
+void start_prepared(struct child *vmm, const char *device)
+{
+	start(vmm, "source", "--kernel", "kernel", device);
+	REQUIRE_SOON(printed("source") > 3 || child_ended(vmm));
+}
+
 void start_source(struct child *vmm, const char *device)
 {
 	GUEST("kernel", COUNT_PAGES);
-	start(vmm, "source", "--kernel", "kernel", device);
-	REQUIRE_SOON(printed("source") > 3 || child_ended(vmm));
+	start_prepared(vmm, device);
 }
 
 void start_target(struct child *vmm, const char *from, const char *device)

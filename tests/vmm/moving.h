@@ -17,6 +17,8 @@
 
 /* At source.sock and target.sock; @device: a server's socket, or NULL. */
 void start_source(struct child *vmm, const char *device);
+/* The same with the guest in the file "kernel", which counts up and prints. */
+void start_prepared(struct child *vmm, const char *device);
 void start_target(struct child *vmm, const char *from, const char *device);
 /* Begins it. */
 void migrate(int control, const char *to, const char *then);
