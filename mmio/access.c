@@ -185,10 +185,14 @@ static int by_handler(struct cleat_binding *binding, const struct cleat_run *run
 		      struct access *access, uint64_t offset, unsigned length)
 {
 	const struct cleat_emulated *window = &binding->windows[run->window];
-	int err = window->access(window->opaque, offset - window->offset,
-				 access->value + access->done, length,
-				 access->write);
+	int err;
 
+	/* (as in by_post()) */
+	if (access->done)
+		make_park();
+	err = window->access(window->opaque, offset - window->offset,
+			     access->value + access->done, length,
+			     access->write);
 	if (err == -EINTR)
 		return err;
 	count_way(binding, access,

@@ -243,6 +243,51 @@ CLEAT_TC(park__half_done)
 	close(fd);
 }
 
+static int called_back_once(void *opaque, uint64_t offset, void *data,
+			    unsigned length, bool write)
+{
+	unsigned *calls = opaque;
+
+	return (*calls)++ ? 0 : -EINTR;
+}
+
+/* The same where the other half is served in this process. */
+CLEAT_TC(park__half_done_before_a_handler)
+{
+	struct setting s = { 0 };
+	unsigned calls = 0;
+	struct cleat_emulated part = { .offset = PAGE,
+				       .length = PAGE,
+				       .access = called_back_once,
+				       .opaque = &calls };
+	struct cleat_binding_config config = { .size = sizeof(config),
+					       .emulated = &part,
+					       .num_emulated = 1 };
+	int fd = memfd(PAGE, F_SEAL_SHRINK);
+	uint8_t *page = map_fd(fd, PAGE, PROT_READ | PROT_WRITE);
+
+	s.rig.areas[0] = (struct cleat_server_area){ .length = PAGE, .fd = fd };
+	s.rig.num_areas = 1;
+	set_up(&s);
+	cleat_mmio_unbind(s.binding);
+	config.device = s.rig.dev;
+	ATF_REQUIRE_EQ(0, cleat_mmio_bind(s.mmio, &config, &s.binding, NULL));
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	s.vcpu.address = AT + PAGE - 4;
+	s.vcpu.length = 8;
+	s.vcpu.write = true;
+	s.vcpu.value = 0x2222222211111111;
+	ATF_REQUIRE_EQ(-EINTR, again(&s));
+	ATF_REQUIRE_EQ(0x11, page[PAGE - 4]);
+	page[PAGE - 4] = 0x99;
+	ATF_REQUIRE_EQ(0, again(&s));
+	ATF_REQUIRE_EQ(0x99, page[PAGE - 4]);
+	ATF_REQUIRE_EQ(2, calls);
+	tear_down(&s);
+	munmap(page, PAGE);
+	close(fd);
+}
+
 /* The rest of an access that was over a region's end, or moved away. */
 CLEAT_TC(park__the_rest_has_moved_away)
 {
@@ -308,6 +353,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, park__repeated_after_shutdown);
 	ATF_TP_ADD_TC(tp, park__repeated_after_a_move);
 	ATF_TP_ADD_TC(tp, park__half_done);
+	ATF_TP_ADD_TC(tp, park__half_done_before_a_handler);
 	ATF_TP_ADD_TC(tp, park__the_rest_has_moved_away);
 	ATF_TP_ADD_TC(tp, park__many_times);
 	return atf_no_error();
