@@ -98,7 +98,7 @@ struct cleat_binding {
 	unsigned stripe_mask;
 	atomic_uint draining;
 	atomic_bool lost; /* reads ones, swallows writes */
-	atomic_bool ordered; /* comes after what was collected */
+	atomic_bool ordered; /* its device's writes are collected: after them */
 	struct cleat_runs runs;
 
 	/* Set by cleat_mmio_bind(). */

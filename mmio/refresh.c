@@ -56,11 +56,19 @@ int cleat_binding_refresh(struct cleat_binding **binding,
 	};
 	int err;
 
-	/* A direct way beside what is collected would not be ordered with it */
-	if (old->num_zones)
+	/*
+	 * A direct way would not be ordered with what is collected, whichever
+	 * of the device's regions that is for.
+	 */
+	if (atomic_load(&old->ordered))
 		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -EBUSY,
-				  "region %u: its writes are collected",
+				  "region %u: writes to its device are "
+				  "collected",
 				  old->region);
+	/*
+	 * Nor with what was posted, which the reply to GET_REGION_IO_FDS comes
+	 * after: without that reply there are no new ways.
+	 */
 	err = cleat_mmio_bind(old->mmio, &config, &new, reterr);
 	if (err)
 		return err;

@@ -156,11 +156,11 @@ static int coalesce(struct cleat_mmio *mmio, struct cleat_device *dev,
 	if (!binding->writable)
 		return 0;
 	err = take_ring(binding);
-	if (!err)
-		err = add_zones(binding, offset, offset + length);
-	if (!err)
-		order_device(mmio, dev);
-	return err;
+	if (err)
+		return err;
+	/* First: when memory runs out, some of the zones may be there. */
+	order_device(mmio, dev);
+	return add_zones(binding, offset, offset + length);
 }
 
 static const char *reason(int err)

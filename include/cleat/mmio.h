@@ -343,8 +343,9 @@ cleat_mmio_unbind(struct cleat_binding *binding);
  *
  * Context: control; one thread per binding. Sleeps, until accesses in flight
  * have ended.
- * Return: 0, -EBUSY (its writes are collected, cleat_mmio_coalesce()), or as
- * cleat_mmio_bind(); then nothing has changed.
+ * Return: 0, -EBUSY (cleat_mmio_coalesce() was called for any region of the
+ * device, with whatever flags), or as cleat_mmio_bind(); then nothing has
+ * changed.
  */
 CLEAT_API int cleat_binding_refresh(struct cleat_binding **binding,
 				    struct cleat_error *reterr);

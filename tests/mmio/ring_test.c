@@ -606,6 +606,53 @@ CLEAT_TC(coalesce__around_a_mapped_page)
 	close(fd);
 }
 
+/* --- Refreshed -------------------------------------------------------------- */
+
+/* Not even a region with nothing to collect: order is the device's. */
+CLEAT_TC(refresh__device_collected)
+{
+	struct rig rig = { 0 };
+	struct cleat_binding *bindings[2], *beside;
+	struct cleat_mmio *mmio;
+	struct cleat_error why;
+
+	rig_open(&rig);
+	ATF_REQUIRE_EQ(0, cleat_mmio_create(&mmio));
+	/* Of two bindings of a region the first is the one that is meant. */
+	for (unsigned i = 0; i < 2; i++)
+		bindings[i] = rig_bind(&rig, mmio, NULL, i);
+	ATF_REQUIRE_EQ(0, try(&rig, mmio, 0, PAGE, 0));
+	ATF_REQUIRE_EQ(0, cleat_binding_place(bindings[1], AT));
+	beside = bindings[1];
+	ATF_CHECK_EQ(-EBUSY, cleat_binding_refresh(&bindings[1], &why));
+	ATF_CHECK_STREQ("region 0: writes to its device are collected",
+			why.text);
+	ATF_CHECK_EQ(beside, bindings[1]);
+	ATF_CHECK_EQ(-EBUSY, cleat_binding_refresh(&bindings[0], NULL));
+	for (unsigned i = 0; i < 2; i++)
+		cleat_mmio_unbind(bindings[i]);
+	cleat_mmio_unref(mmio);
+	rig_close(&rig);
+}
+
+CLEAT_TC(refresh__after_what_was_posted)
+{
+	struct rig rig = { 0 };
+	struct cleat_binding *binding;
+	struct cleat_mmio *mmio;
+
+	rig_open(&rig);
+	ATF_REQUIRE_EQ(0, cleat_mmio_create(&mmio));
+	binding = rig_bind(&rig, mmio, NULL, 0);
+	for (uint32_t i = 0; i < N; i++)
+		ATF_REQUIRE_EQ(0, cleat_region_post(rig.dev, 0, 4 * i, &i, 4));
+	ATF_REQUIRE_EQ(0, cleat_binding_refresh(&binding, NULL));
+	ATF_CHECK_EQ(N, atomic_load(&rig.writes));
+	cleat_mmio_unbind(binding);
+	cleat_mmio_unref(mmio);
+	rig_close(&rig);
+}
+
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, drain__one_message);
@@ -620,5 +667,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, read__by_many_vcpus);
 	ATF_TP_ADD_TC(tp, coalesce__refused);
 	ATF_TP_ADD_TC(tp, coalesce__around_a_mapped_page);
+	ATF_TP_ADD_TC(tp, refresh__device_collected);
+	ATF_TP_ADD_TC(tp, refresh__after_what_was_posted);
 	return atf_no_error();
 }
