@@ -191,9 +191,9 @@ static void bind(struct cleat_pci *pci)
 		intx->gsi = gsi;
 		pthread_mutex_unlock(&intx->line_lock);
 		err = bind_resample(pci);
+		if (err)
+			err = bind_line(pci);
 	}
-	if (err)
-		err = bind_line(pci);
 	if (err)
 		cleat_pci_log(pci, "INTx cannot be delivered: %s",
 			      strerror(-err));

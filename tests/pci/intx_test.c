@@ -136,6 +136,30 @@ CLEAT_TC(intx__rerouted)
 	rig_end(rig);
 }
 
+/* No line is raised: neither the first there is, nor the one before. */
+CLEAT_TC(intx__routed_nowhere)
+{
+	struct rig *rig = rig_new();
+
+	rig->intx_error = -ENOENT;
+	with_intx(rig);
+	rig_expect(rig, "config 4 6; arm 0 0+1; unmask-fd 0");
+	ATF_CHECK_EQ(0, rig_stats(rig).vectors);
+	rig->intx_error = 0;
+	cleat_pci_intx_rerouted(rig->pci);
+	rig_expect(rig, "irqfd+ 16 resample");
+	rig->intx_error = -ENOENT;
+	cleat_pci_intx_rerouted(rig->pci);
+	rig_fire(rig, 0, 0);
+	rig_expect(rig, "irqfd- 16");
+	ATF_CHECK_EQ(0, rig_stats(rig).vectors);
+	rig->intx_error = 0;
+	cleat_pci_intx_rerouted(rig->pci);
+	rig_pump(rig);
+	rig_expect(rig, "irqfd+ 16 resample; raise 16");
+	rig_end(rig);
+}
+
 CLEAT_TC(intx__pin)
 {
 	struct rig *rig = rig_new();
@@ -166,6 +190,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, intx__never_on);
 	ATF_TP_ADD_TC(tp, intx__line_by_vmm);
 	ATF_TP_ADD_TC(tp, intx__rerouted);
+	ATF_TP_ADD_TC(tp, intx__routed_nowhere);
 	ATF_TP_ADD_TC(tp, intx__pin);
 	ATF_TP_ADD_TC(tp, intx__impossible_pin);
 	return atf_no_error();

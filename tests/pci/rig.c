@@ -154,6 +154,8 @@ static int intx_gsi(void *opaque, uint32_t requester, unsigned pin,
 {
 	struct rig *rig = opaque;
 
+	if (rig->intx_error)
+		return rig->intx_error;
 	*ret_gsi = rig->intx_gsi + pin;
 	return 0;
 }

@@ -72,6 +72,7 @@ struct rig {
 	struct rig_irqfd irqfds[RIG_VECTORS];
 	unsigned num_irqfds;
 	uint32_t intx_gsi;
+	int intx_error;
 };
 
 /* A device with BAR 0 (64 bits, 16 KiB), 2 (32 bits, 4 KiB), 3 (32 ports), a
