@@ -175,6 +175,8 @@ static void route_one(struct pci_vector *vector, bool *begun)
 	struct cleat_pci *pci = vector->pci;
 
 	if (vector->how == PCI_WATCH || !take_gsi(vector)) {
+		/* If it has a GSI, that still sends what was before. */
+		vector->routed = false;
 		set_msi(vector);
 		return;
 	}

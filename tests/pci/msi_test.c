@@ -272,6 +272,28 @@ CLEAT_TC(fallback__routes_not_taken)
 	rig_end(rig);
 }
 
+/* What its GSI sends is not what the guest set meanwhile. */
+CLEAT_TC(fallback__irqfd_not_taken_once)
+{
+	struct rig *rig = with_msix();
+
+	rig->irqfds_refused = 1;
+	rig_entry(rig, 0, 0x41, false);
+	ATF_CHECK_EQ(0, rig_stats(rig).irqfds);
+	ATF_CHECK_EQ(1, rig_stats(rig).vectors);
+	rig_store(rig, RIG_TABLE + 8, 0x77);
+	fire_and_wait(rig, 2, 0, "signal fee00000 77");
+	rig_mask(rig, 0, true);
+	rig_forget(rig);
+	rig_mask(rig, 0, false);
+	ATF_CHECK_EQ(1, rig_stats(rig).irqfds);
+	rig_fire(rig, 2, 0);
+	rig_pump(rig);
+	rig_expect(rig, "route 100 fee00000 77; commit; irqfd+ 100; "
+			"inject 77");
+	rig_end(rig);
+}
+
 CLEAT_TC(fallback__nothing_to_deliver_with)
 {
 	struct rig *rig = rig_new();
@@ -344,6 +366,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, fallback__no_gsi_left);
 	ATF_TP_ADD_TC(tp, fallback__no_irqfd);
 	ATF_TP_ADD_TC(tp, fallback__routes_not_taken);
+	ATF_TP_ADD_TC(tp, fallback__irqfd_not_taken_once);
 	ATF_TP_ADD_TC(tp, fallback__nothing_to_deliver_with);
 	ATF_TP_ADD_TC(tp, arm__refused);
 	ATF_TP_ADD_TC(tp, table__any_width);

@@ -116,6 +116,11 @@ static int irqfd_add(void *opaque, uint32_t gsi, int fd, int resample)
 	if (resample >= 0 && rig->resample_error)
 		return rig->resample_error;
 	pthread_mutex_lock(&rig->lock);
+	if (rig->irqfds_refused) {
+		rig->irqfds_refused--;
+		pthread_mutex_unlock(&rig->lock);
+		return -ENOMEM;
+	}
 	rig->irqfds[rig->num_irqfds++] =
 		(struct rig_irqfd){ gsi, fd, resample };
 	pthread_mutex_unlock(&rig->lock);

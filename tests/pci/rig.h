@@ -68,6 +68,8 @@ struct rig {
 	uint32_t gsis_left;
 	bool commit_fails;
 	int resample_error;
+	/* So many irqfds more are refused. */
+	unsigned irqfds_refused;
 	struct cleat_msi routes[RIG_VECTORS];
 	struct rig_irqfd irqfds[RIG_VECTORS];
 	unsigned num_irqfds;
