@@ -4,9 +4,7 @@
  * memcpy: it may split or repeat accesses, and a device register must see the
  * one that the guest made.
  */
-#include <poll.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "mmio/private.h"
 
@@ -96,17 +94,6 @@ void cleat_host_store(uint8_t *to, const void *from, unsigned length)
 		at += size;
 		length -= size;
 	}
-}
-
-void cleat_kick_fd(int fd)
-{
-	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
-	uint64_t one = 1;
-
-	/* O_NONBLOCK is the server's to clear, and a full counter blocks. */
-	if (poll(&pfd, 1, 0) > 0 && pfd.revents & POLLOUT &&
-	    write(fd, &one, sizeof(one)) < 0)
-		return;
 }
 
 void cleat_binding_kick(struct cleat_binding *binding)

@@ -23,6 +23,7 @@
 #include "client/client.h"
 #include "mmio/resolve.h"
 #include "table/table.h"
+#include "wire/wire.h"
 
 #define CLEAT_CACHE_LINE 64
 
@@ -197,8 +198,6 @@ void cleat_host_load(const uint8_t *from, void *to, unsigned length);
 void cleat_host_store(uint8_t *to, const void *from, unsigned length);
 /* The largest power of two that fits @length and @offset. */
 unsigned cleat_natural(uint64_t offset, unsigned length);
-/* Write an eventfd, unless its counter is full, which is a kick already. */
-void cleat_kick_fd(int fd);
 
 /* files.c */
 /*

@@ -282,9 +282,6 @@ uint64_t cleat_pci_get64(const uint8_t *bytes);
 void cleat_pci_put16(uint8_t *bytes, uint16_t value);
 void cleat_pci_put32(uint8_t *bytes, uint32_t value);
 
-/* Write an eventfd, unless its counter is full, which is a kick already. */
-void cleat_pci_kick(int fd);
-
 /* One line for the VMM's log, with the function's address before it. */
 void cleat_pci_log(struct cleat_pci *pci, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -7,7 +7,6 @@
  * the VMM says when the guest has ended the interrupt.
  */
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -40,25 +39,20 @@ void cleat_pci_intx_destroy(struct cleat_pci *pci)
 	pthread_mutex_destroy(&pci->intx.line_lock);
 }
 
-void cleat_pci_kick(int fd)
-{
-	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
-	uint64_t one = 1;
-
-	if (poll(&pollfd, 1, 0) == 1 && (pollfd.revents & POLLOUT) &&
-	    write(fd, &one, sizeof(one)) < 0)
-		return;
-}
-
 /* The guest has ended the interrupt: a server that holds its pin up fires
- * again. */
-static void tell_end(struct cleat_pci *pci)
+ * again. By message without @unmask_fd. */
+static void tell_end_by(struct cleat_pci *pci, int unmask_fd)
 {
-	if (pci->intx.unmask_fd >= 0)
-		cleat_pci_kick(pci->intx.unmask_fd);
+	if (unmask_fd >= 0)
+		cleat_kick_fd(unmask_fd);
 	/* A server at rest refuses it, which would be taken for good. */
 	else if (!atomic_load(&pci->intx.mute) && !atomic_load(&pci->frozen))
 		cleat_pci_worker_ask(pci, PCI_JOB_UNMASK);
+}
+
+static void tell_end(struct cleat_pci *pci)
+{
+	tell_end_by(pci, pci->intx.unmask_fd);
 }
 
 void cleat_pci_intx_unmask(struct cleat_pci *pci)
@@ -116,16 +110,25 @@ static void fired(void *opaque, uint32_t events)
 void cleat_pci_intx_eoi(struct cleat_pci *pci)
 {
 	struct pci_intx *intx = &pci->intx;
+	int unmask_fd = -1;
+	bool ended;
 
 	pthread_mutex_lock(&intx->line_lock);
 	/* Whoever else is on the line: only what we raised is ours to end. */
-	if (intx->level) {
+	ended = intx->level;
+	if (ended) {
 		intx->level = false;
 		pci->ops.line_set(pci->ops.opaque, intx->gsi, false);
-		/* Inside, or the eventfd could be closed by now. */
-		tell_end(pci);
+		/* Unlocked, it may be closed at any time. */
+		if (intx->unmask_fd >= 0)
+			unmask_fd = cleat_dup(intx->unmask_fd);
 	}
 	pthread_mutex_unlock(&intx->line_lock);
+	/* A server can make a kick wait, and the events thread takes the lock:
+	 * it would stand still for every device. */
+	if (ended)
+		tell_end_by(pci, unmask_fd);
+	cleat_close(&unmask_fd);
 }
 
 static void set_how(struct cleat_pci *pci, enum pci_bound how)

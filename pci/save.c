@@ -391,7 +391,7 @@ int cleat_pci_load(struct cleat_pci *pci, const void *buf, size_t size,
 static void fire(int fd)
 {
 	if (fd >= 0)
-		cleat_pci_kick(fd);
+		cleat_kick_fd(fd);
 }
 
 /* In the eventfd it waits until the vector can deliver it: so masked ones

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -50,4 +51,15 @@ bool cleat_is_eventfd(int fd)
 		return false;
 	name[n] = '\0';
 	return strcmp(name, "anon_inode:[eventfd]") == 0;
+}
+
+void cleat_kick_fd(int fd)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
+	uint64_t one = 1;
+
+	/* O_NONBLOCK is the peer's to clear, and a full counter blocks. */
+	if (poll(&pollfd, 1, 0) > 0 && (pollfd.revents & POLLOUT) &&
+	    write(fd, &one, sizeof(one)) < 0)
+		return;
 }

@@ -328,6 +328,12 @@ void cleat_close(int *fd);
 int cleat_dup(int fd);
 /* True if it is an eventfd. */
 bool cleat_is_eventfd(int fd);
+/*
+ * Write an eventfd, unless its counter is full, which is a kick already. A peer
+ * that has it too can fill it between the two, and the writer waits then: hold
+ * no lock that others need.
+ */
+void cleat_kick_fd(int fd);
 
 /* --- Messages ------------------------------------------------------------ */
 

@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <sys/eventfd.h>
+
 #include "tests/pci/rig.h"
 #include "wire/wire.h"
 
@@ -126,6 +128,54 @@ CLEAT_TC(intx__line_by_vmm)
 	rig_end(rig);
 }
 
+/* Wrapped: as if the server had filled the eventfd since it was polled. */
+static _Thread_local bool is_full;
+static atomic_bool is_stuck;
+static int drained = -1;
+
+ssize_t __real_write(int fd, const void *buf, size_t count);
+ssize_t __wrap_write(int fd, const void *buf, size_t count);
+
+ssize_t __wrap_write(int fd, const void *buf, size_t count)
+{
+	if (is_full) {
+		atomic_store(&is_stuck, true);
+		wait_fd(drained, POLLIN, 2 * PATIENCE_MS);
+	}
+	return __real_write(fd, buf, count);
+}
+
+static void *end_stuck(void *opaque)
+{
+	is_full = true;
+	cleat_pci_intx_eoi(opaque);
+	return NULL;
+}
+
+CLEAT_TC(intx__end_that_waits)
+{
+	struct rig *rig = rig_new();
+	uint64_t one = 1;
+	pthread_t thread;
+
+	drained = eventfd(0, EFD_CLOEXEC);
+	rig->resample_error = -EOPNOTSUPP;
+	with_intx(rig);
+	rig_fire(rig, 0, 0);
+	REQUIRE_SOON(rig_has_said(rig, "line 16 1"));
+	rig_forget(rig);
+	ATF_REQUIRE_EQ(0, pthread_create(&thread, NULL, end_stuck, rig->pci));
+	REQUIRE_SOON(atomic_load(&is_stuck));
+	/* Events go on. */
+	rig_fire(rig, 0, 0);
+	wait_and_expect(rig, "line 16 1", "line 16 0; line 16 1");
+	ATF_REQUIRE_EQ(8, write(drained, &one, sizeof(one)));
+	pthread_join(thread, NULL);
+	ATF_CHECK_EQ(1, wait_eventfd(rig->server.unmask_fd, PATIENCE_MS));
+	close(drained);
+	rig_end(rig);
+}
+
 CLEAT_TC(intx__rerouted)
 {
 	struct rig *rig = with_intx(rig_new());
@@ -190,6 +240,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, intx__command_bit);
 	ATF_TP_ADD_TC(tp, intx__never_on);
 	ATF_TP_ADD_TC(tp, intx__line_by_vmm);
+	ATF_TP_ADD_TC(tp, intx__end_that_waits);
 	ATF_TP_ADD_TC(tp, intx__rerouted);
 	ATF_TP_ADD_TC(tp, intx__routed_nowhere);
 	ATF_TP_ADD_TC(tp, intx__pin);
