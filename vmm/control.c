@@ -149,7 +149,7 @@ static const char *do_pause(struct vm *vm, const struct command *command)
 static const char *do_resume(struct vm *vm, const struct command *command)
 {
 	cleat_vmm_resume(vm, PAUSE_USER);
-	return NULL;
+	return cleat_vmm_migration_return(vm);
 }
 
 static const char *do_migrate(struct vm *vm, const struct command *command)
@@ -158,6 +158,8 @@ static const char *do_migrate(struct vm *vm, const struct command *command)
 
 	if (cleat_vmm_migrating(vm))
 		return "the machine is on its way already";
+	if (atomic_load(&vm->migration.phase) == PHASE_DOUBTFUL)
+		return "the machine may run elsewhere: make sure that it does not, then resume";
 	if (!cleat_vmm_channel_known(command->to))
 		return "\"to\" is not unix:PATH, fd:N, exec:COMMAND or file:PATH";
 	if (!go_on && command->then[0] && strcmp(command->then, "quit"))

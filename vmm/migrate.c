@@ -6,6 +6,7 @@
  * here. docs/vmm.md has the order and why it is so.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -17,6 +18,9 @@
 /* Stop when what is left takes no longer than this. */
 #define LAST_ROUND_MS 50
 #define STOP_MS 10000
+/* How long whoever says `resume` waits for devices to run again. */
+#define RETURN_MS 2000
+#define RETURN_TICK_MS 5
 
 uint64_t cleat_vmm_now_ns(void)
 {
@@ -301,21 +305,37 @@ static void run_devices(struct migration *m)
 	memcpy(m->stream.why, why, sizeof(why));
 }
 
-static void run_on(struct migration *m)
+/* The devices run; the rest of the machine does too. */
+static void run_machine(struct migration *m)
 {
 	struct vm *vm = m->vm;
 
-	run_devices(m);
 	if (m->logging)
 		cleat_vmm_pages_stop(vm);
 	if (m->functions)
 		cleat_vmm_travel_resume(&m->stream, &vm->devices);
-	if (!m->stopped)
-		return;
-	cleat_vmm_clock_stood(vm);
+	if (m->stopped) {
+		cleat_vmm_clock_stood(vm);
+		cleat_vmm_resume(vm, PAUSE_MIGRATION);
+	}
+	cleat_vmm_travel_close(&vm->devices);
+}
+
+/*
+ * Of a machine that may run elsewhere nothing runs here, its devices least of
+ * all: they would write to the same disk. All stays as it is for
+ * cleat_vmm_migration_return(), or for the end.
+ */
+static void settle(struct migration *m, int err)
+{
 	if (m->doubtful)
-		atomic_fetch_or(&vm->pause.wanted, PAUSE_USER);
-	cleat_vmm_resume(vm, PAUSE_MIGRATION);
+		return;
+	if (err || m->go_on) {
+		run_devices(m);
+		run_machine(m);
+	} else {
+		cleat_vmm_travel_close(&m->vm->devices);
+	}
 }
 
 static uint64_t downtime(const struct migration *m)
@@ -366,11 +386,15 @@ const char *cleat_vmm_migration_why(const struct migration *m, int err)
 
 static void tell_failure(struct migration *m, int err)
 {
-	snprintf(m->why, sizeof(m->why), "%s", cleat_vmm_migration_why(m, err));
-	cleat_vmm_say("migration to %s: %s: %s", m->target, m->why,
-		      m->doubtful ? "it had been told to go on: make sure that it does not run there, then resume" :
-				    "the machine runs on here");
-	atomic_store(&m->phase, err == -ECANCELED ? PHASE_CANCELLED :
+	const char *why = cleat_vmm_migration_why(m, err);
+
+	snprintf(m->why, sizeof(m->why), "%s%s", why,
+		 m->doubtful ? ": it had been told to go on: make sure that it does not run there, then resume" :
+			       "");
+	cleat_vmm_say("migration to %s: %s%s", m->target, m->why,
+		      m->doubtful ? "" : ": the machine runs on here");
+	atomic_store(&m->phase, m->doubtful ? PHASE_DOUBTFUL :
+				err == -ECANCELED ? PHASE_CANCELLED :
 						    PHASE_FAILED);
 }
 
@@ -402,9 +426,7 @@ static void *leave(void *opaque)
 
 	cleat_cancel_enter(m->waits);
 	err = ask_why(m, go(m));
-	if (err || m->go_on)
-		run_on(m);
-	cleat_vmm_travel_close(&m->vm->devices);
+	settle(m, err);
 	cleat_vmm_channel_close(&m->channel);
 	if (err) {
 		tell_failure(m, err);
@@ -417,6 +439,70 @@ static void *leave(void *opaque)
 	cleat_vmm_stream_close(&m->stream);
 	cleat_cancel_enter(NULL);
 	return NULL;
+}
+
+/* ---- Back from where it may have been ---- */
+
+static void *take_back(void *opaque)
+{
+	struct migration *m = opaque;
+	struct vm *vm = m->vm;
+
+	cleat_cancel_enter(m->waits);
+	m->stream.why[0] = 0;
+	if (cleat_vmm_travel_return(&m->stream, &vm->devices)) {
+		snprintf(m->why_not, sizeof(m->why_not), "%s", m->stream.why);
+		cleat_vmm_say("resume: %s: the machine stands still", m->why_not);
+	} else {
+		m->why_not[0] = 0;
+		run_machine(m);
+		cleat_vmm_say("resume: the machine runs on here");
+		atomic_store(&m->phase, PHASE_FAILED);
+	}
+	cleat_cancel_enter(NULL);
+	atomic_store(&m->returned, true);
+	return NULL;
+}
+
+static int start_thread(struct migration *m, void *(*run)(void *))
+{
+	int err = cleat_cancel_create(&m->waits);
+
+	if (!err)
+		err = -pthread_create(&m->thread, NULL, run, m);
+	m->started = !err;
+	return err;
+}
+
+/* A device may take its time to run, and the main thread has other work. */
+static bool await_return(const struct migration *m)
+{
+	unsigned waited;
+
+	for (waited = 0; waited < RETURN_MS; waited += RETURN_TICK_MS) {
+		if (atomic_load(&m->returned))
+			return true;
+		poll(NULL, 0, RETURN_TICK_MS);
+	}
+	return false;
+}
+
+const char *cleat_vmm_migration_return(struct vm *vm)
+{
+	struct migration *m = &vm->migration;
+
+	if (atomic_load(&m->phase) != PHASE_DOUBTFUL)
+		return NULL;
+	if (!m->returning || atomic_load(&m->returned)) {
+		cleat_vmm_migration_join(vm);
+		atomic_store(&m->returned, false);
+		m->returning = !start_thread(m, take_back);
+		if (!m->returning)
+			return "no memory";
+	}
+	if (!await_return(m))
+		return "a device takes long to run again: the machine goes on when it does";
+	return m->why_not[0] ? m->why_not : NULL;
 }
 
 /* ---- For the main thread ---- */
@@ -445,11 +531,7 @@ int cleat_vmm_migration_start(struct vm *vm, const char *target, bool outgoing,
 	m->channel.fd = -1;
 	snprintf(m->target, sizeof(m->target), "%s", target);
 	atomic_store(&m->phase, outgoing ? PHASE_CONNECTING : PHASE_WAITING);
-	err = cleat_cancel_create(&m->waits);
-	if (!err)
-		err = -pthread_create(&m->thread, NULL,
-				      outgoing ? leave : cleat_vmm_arrive, m);
-	m->started = !err;
+	err = start_thread(m, outgoing ? leave : cleat_vmm_arrive);
 	if (err)
 		atomic_store(&m->phase, PHASE_FAILED);
 	return err;
@@ -480,4 +562,5 @@ void cleat_vmm_migration_end(struct vm *vm)
 	if (m->waits)
 		cleat_cancel_set(m->waits);
 	cleat_vmm_migration_join(vm);
+	cleat_vmm_travel_close(&vm->devices);
 }

@@ -55,6 +55,7 @@ static const char *phase_name(int phase)
 		[PHASE_DONE] = "done",
 		[PHASE_FAILED] = "failed",
 		[PHASE_CANCELLED] = "cancelled",
+		[PHASE_DOUBTFUL] = "doubtful",
 	};
 
 	return names[phase];
@@ -88,7 +89,7 @@ static void put_migration(struct vm *vm, yajl_gen gen)
 	put_count(gen, "left", left);
 	put_count(gen, "estimate_ms", rate ? left * 1000 / rate : 0);
 	/* Its thread has ended with these words, and writes no more. */
-	if (phase == PHASE_FAILED || phase == PHASE_CANCELLED) {
+	if (phase > PHASE_DONE) {
 		put_string(gen, "error");
 		put_string(gen, m->why);
 	}

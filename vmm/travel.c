@@ -223,6 +223,35 @@ int cleat_vmm_travel_run(struct stream *stream, struct devices *devices)
 	return worst;
 }
 
+/* Asking it again would bring nothing. */
+static bool is_gone(const struct device *device)
+{
+	struct cleat_migration_info info = { .size = sizeof(info) };
+
+	return cleat_device_failure(device->device, NULL) ||
+	       (!cleat_migration_info(device->migration, &info) &&
+		info.state == CLEAT_MIGRATION_ERROR);
+}
+
+int cleat_vmm_travel_return(struct stream *stream, struct devices *devices)
+{
+	struct cleat_error why = { 0 };
+	unsigned i;
+	int err, worst = 0;
+
+	for (i = 0; i < devices->count; i++) {
+		struct device *device = &devices->device[i];
+
+		err = cleat_migration_run(device->migration, &why);
+		if (err && is_gone(device))
+			cleat_vmm_say("--device %s: %s: the guest goes on without it",
+				      device->path, why.text);
+		else if (err)
+			worst = failed(stream, device, err, &why);
+	}
+	return worst;
+}
+
 /* The guest's side of it: interrupts come, doorbells go. */
 int cleat_vmm_travel_resume(struct stream *stream, struct devices *devices)
 {

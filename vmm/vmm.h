@@ -667,6 +667,11 @@ int cleat_vmm_travel_function(struct stream *stream, struct devices *devices,
 			      struct section *section);
 int cleat_vmm_travel_load(struct stream *stream, struct devices *devices);
 int cleat_vmm_travel_run(struct stream *stream, struct devices *devices);
+/*
+ * The same at a source that takes its machine back: one that cannot run any
+ * more is said, and is no reason not to go on.
+ */
+int cleat_vmm_travel_return(struct stream *stream, struct devices *devices);
 int cleat_vmm_travel_resume(struct stream *stream, struct devices *devices);
 
 /* ---- migrate.c, incoming.c: a machine leaves, or arrives ---------------- */
@@ -681,6 +686,7 @@ enum phase {
 	PHASE_DONE,
 	PHASE_FAILED,
 	PHASE_CANCELLED,
+	PHASE_DOUBTFUL, /* it was told to go on and has not said that it does */
 };
 
 /* What the time is spent on during which no vCPU runs. */
@@ -715,12 +721,22 @@ struct migration {
 	atomic_ulong rate; /* bytes in a second */
 	atomic_ulong left; /* bytes dirty */
 	atomic_ulong parts[PARTS]; /* ns */
-	char why[COMMAND_TARGET + 256]; /* of a phase FAILED or CANCELLED */
+	char why[COMMAND_TARGET + 384]; /* of a phase after DONE */
+	bool returning; /* a thread takes it back */
+	atomic_bool returned; /* it has come to its end */
+	char why_not[256]; /* and could not; empty if it could */
 };
 
 /* From the main thread. Return: 0 or -errno. */
 int cleat_vmm_migration_start(struct vm *vm, const char *target, bool outgoing,
 			      bool go_on);
+/*
+ * Takes a machine back that may run elsewhere, if there is one: its devices run
+ * again, then its vCPUs. Waits for that a short time.
+ *
+ * Return: NULL, or why it stands still; borrowed until the next call.
+ */
+const char *cleat_vmm_migration_return(struct vm *vm);
 void cleat_vmm_migration_cancel(struct vm *vm);
 void cleat_vmm_migration_join(struct vm *vm);
 /* The program ends, and a migration with it. */

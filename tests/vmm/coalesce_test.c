@@ -7,60 +7,14 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-#include "backends/probe/probe_regs.h"
 #include "tests/support/support.h"
 #include "tests/vmm/moving.h"
 
 /* The two registers that are written in bulk: SCRATCH64 and a doorbell. */
 #define RANGES ",coalesce=0:0x18+8,coalesce=1:112+8"
 
-/*
- * BAR 0 is put to 0xc0000000, BAR 1 to 0xc0010000. Then bursts of 1 to 60 times
- * three stores of a number that counts up: all of SCRATCH64, its upper half
- * alone, the doorbell. After each burst SCRATCH64 must have the number in both
- * halves, which another order of the first two would not leave, and the device
- * must have got as many doorbells, the last with this number.
- *
- *	   mov $0xfc008000, %ebx
- *	   movl $0xc0000000, 0x10(%rbx); movl $0xc0010000, 0x14(%rbx)
- *	   movl $2, 4(%rbx)
- *	   mov $0xc0000000, %ecx; mov $0x3f8, %dx
- *	   mov 0x470(%rcx), %rbp; jmp 1f
- *	0: ud2
- *	1: mov $1, %esi
- *	2: mov %esi, %edi
- *	3: inc %ebp
- *	   mov %rbp, 0x18(%rcx); mov %ebp, 0x1c(%rcx)
- *	   mov %ebp, 0x10070(%rcx)
- *	   dec %edi; jnz 3b
- *	   mov %rbp, %rax; shl $32, %rax; or %rbp, %rax
- *	   cmp %rax, 0x18(%rcx); jne 0b
- *	   cmp %rbp, 0x670(%rcx); jne 0b
- *	   cmp %rbp, 0x470(%rcx); jne 0b
- *	   inc %esi; cmp $61, %esi; jne 2b
- */
-#define STORES_AND_READS \
-	0xbb, 0x00, 0x80, 0x00, 0xfc, 0xc7, 0x43, 0x10, 0x00, 0x00, 0x00,      \
-	0xc0, 0xc7, 0x43, 0x14, 0x00, 0x00, 0x01, 0xc0, 0xc7, 0x43, 0x04,      \
-	0x02, 0x00, 0x00, 0x00, 0xb9, 0x00, 0x00, 0x00, 0xc0, 0x66, 0xba,      \
-	0xf8, 0x03, 0x48, 0x8b, 0xa9, 0x70, 0x04, 0x00, 0x00, 0xeb, 0x02,      \
-	0x0f, 0x0b, 0xbe, 0x01, 0x00, 0x00, 0x00, 0x89, 0xf7, 0xff, 0xc5,      \
-	0x48, 0x89, 0x69, 0x18, 0x89, 0x69, 0x1c, 0x89, 0xa9, 0x70, 0x00,      \
-	0x01, 0x00, 0xff, 0xcf, 0x75, 0xed, 0x48, 0x89, 0xe8, 0x48, 0xc1,      \
-	0xe0, 0x20, 0x48, 0x09, 0xe8, 0x48, 0x39, 0x41, 0x18, 0x75, 0xd4,      \
-	0x48, 0x39, 0xa9, 0x70, 0x06, 0x00, 0x00, 0x75, 0xcb, 0x48, 0x39,      \
-	0xa9, 0x70, 0x04, 0x00, 0x00, 0x75, 0xc2, 0xff, 0xc6, 0x83, 0xfe,      \
-	0x3d, 0x75, 0xc2
-/* inc %r8d; mov %r8d, %eax; out %al, %dx; jmp 1b */
-#define PRINT_AND_AGAIN 0x41, 0xff, 0xc0, 0x44, 0x89, 0xc0, 0xee, 0xeb, 0xb4
-
 #define BURSTS 60
 #define STORES (3 * BURSTS * (BURSTS + 1) / 2)
-
-_Static_assert(PROBE_SCRATCH64 == 0x18 && PROBE_AT_MESSAGE == 0x70 &&
-		       PROBE_MESSAGES(PROBE_DB_MESSAGE) == 0x470 &&
-		       PROBE_VALUE(PROBE_DB_MESSAGE) == 0x670,
-	       "the guest knows these");
 
 static void start_probe(struct child *probe, const char *path,
 			const char *direct)
@@ -101,7 +55,7 @@ static void run_guest(const char *device)
 	struct child probe;
 
 	start_probe(&probe, "probe.sock", "--no-shadow");
-	GUEST("kernel", STORES_AND_READS, PRINT('y'), POWER_OFF);
+	GUEST("kernel", STORES_AND_READS(BURSTS), PRINT('y'), POWER_OFF);
 	ATF_REQUIRE_EQ_MSG(0,
 			   RUN("--kernel", "kernel", "--device", device,
 			       "--stats", "stats"),
@@ -154,7 +108,7 @@ static void migrate_once(void)
 
 	start_probe(&here, "here.probe", "--no-shadow");
 	start_probe(&there, "there.probe", "--no-shadow");
-	GUEST("kernel", STORES_AND_READS, PRINT_AND_AGAIN);
+	GUEST("kernel", STORES_AND_READS(30), PRINT_AND_AGAIN);
 	start_prepared(&source, "here.probe" RANGES);
 	arrive(&source, control_connect("source.sock"), "there.probe" RANGES);
 	child_end(&here);
@@ -184,7 +138,7 @@ CLEAT_TC(pause__stores_under_way)
 
 	close(kvm_open(tc));
 	start_probe(&probe, "probe.sock", "--no-shadow");
-	GUEST("kernel", STORES_AND_READS, PRINT_AND_AGAIN);
+	GUEST("kernel", STORES_AND_READS(30), PRINT_AND_AGAIN);
 	start_prepared(&source, "probe.sock" RANGES);
 	control = control_connect("source.sock");
 	for (i = 0; i < 15; i++) {
