@@ -391,6 +391,9 @@ void cleat_pci_intx_destroy(struct cleat_pci *pci);
 int cleat_pci_intx_sync(struct cleat_pci *pci, bool message);
 void cleat_pci_intx_unbind(struct cleat_pci *pci);
 void cleat_pci_intx_forget(struct cleat_pci *pci);
+/* Nothing has been delivered for a while: the server may wait for an end that
+ * the guest cannot tell of any more. */
+void cleat_pci_intx_resumed(struct cleat_pci *pci);
 /* The worker's; no turn. */
 void cleat_pci_intx_unmask(struct cleat_pci *pci);
 

@@ -223,6 +223,12 @@ void cleat_pci_intx_unbind(struct cleat_pci *pci)
 	tell_end(pci);
 }
 
+void cleat_pci_intx_resumed(struct cleat_pci *pci)
+{
+	if (pci->type == INTX)
+		tell_end(pci);
+}
+
 void cleat_pci_intx_forget(struct cleat_pci *pci)
 {
 	struct pci_intx *intx = &pci->intx;

@@ -420,18 +420,20 @@ static int resume(struct cleat_pci *pci)
 
 	if (err)
 		return err;
-	pci->has_loaded = false;
 	atomic_store(&pci->frozen, false);
 	err = cleat_pci_irq_apply(pci, 0, pci->num_vectors);
 	if (err)
 		return -ECANCELED;
-	if (loaded) {
+	if (loaded)
 		kick_all(pci);
-		if (!cleat_pci_turn_take(&pci->irq_turn, NULL)) {
-			fire_all(pci);
-			cleat_pci_turn_give(&pci->irq_turn);
-		}
-	}
+	if (cleat_pci_turn_take(&pci->irq_turn, NULL))
+		return -ECANCELED;
+	if (loaded)
+		fire_all(pci);
+	else
+		cleat_pci_intx_resumed(pci);
+	cleat_pci_turn_give(&pci->irq_turn);
+	pci->has_loaded = false;
 	return cleat_device_failure(pci->dev, NULL);
 }
 

@@ -208,7 +208,9 @@ CLEAT_API int cleat_pci_load(struct cleat_pci *pci, const void *buf,
  * brought others), kicks every doorbell that has an eventfd once, and fires
  * every enabled vector once, masked ones becoming pending: so nothing that was
  * on its way when the source stopped is lost. What drivers find without cause
- * they pass over, as with a shared interrupt.
+ * they pass over, as with a shared interrupt. After cleat_pci_save() alone the
+ * server is told that INTx has ended, since the guest's own end may have been
+ * missed: with cause it fires again.
  *
  * Context: control. Sleeps.
  * Return: 0, -ENOTCONN, -ECANCELED.

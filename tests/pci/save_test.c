@@ -70,6 +70,42 @@ CLEAT_TC(save__keeps_what_comes)
 	rig_end(rig);
 }
 
+/* INTx is in service, and the guest ends it while nothing is delivered. */
+static void call_off(struct rig *rig)
+{
+	free(save(rig).bytes);
+	cleat_pci_intx_eoi(rig->pci);
+	rig_end_intx(rig);
+	ATF_CHECK_EQ(0, rig_count(rig, "unmask"));
+	ATF_CHECK_EQ(0, cleat_pci_resume(rig->pci));
+	REQUIRE_SOON(rig_has_said(rig, "unmask 0"));
+	rig_end(rig);
+}
+
+static struct rig *with_intx(struct rig *rig)
+{
+	/* It takes the end by message only. */
+	rig->server.irq_flags[0] = VFIO_IRQ_INFO_EVENTFD;
+	rig_start(rig);
+	rig_write(rig, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 2);
+	rig_fire(rig, 0, 0);
+	return rig;
+}
+
+CLEAT_TC(save__called_off_in_intx)
+{
+	struct rig *rig = with_intx(rig_new());
+
+	rig_pump(rig);
+	ATF_CHECK(rig_has_said(rig, "raise 16"));
+	call_off(rig);
+	rig = rig_new();
+	rig->resample_error = -EOPNOTSUPP;
+	with_intx(rig);
+	REQUIRE_SOON(rig_has_said(rig, "line 16 1"));
+	call_off(rig);
+}
+
 static void check_same(struct rig *from, struct rig *to)
 {
 	for (unsigned at = 0; at < 0x100; at += 4)
@@ -177,6 +213,7 @@ CLEAT_TC(load__another_function)
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, save__keeps_what_comes);
+	ATF_TP_ADD_TC(tp, save__called_off_in_intx);
 	ATF_TP_ADD_TC(tp, load__everything);
 	ATF_TP_ADD_TC(tp, load__intx);
 	ATF_TP_ADD_TC(tp, load__damaged_at_every_byte);
