@@ -106,6 +106,7 @@ enum pci_bound {
  * @used:   this round: the guest has a use for it, maybe masked
  * @routed: @gsi sends @msi
  * @fresh:  this round: a route was asked for
+ * @kept:   was pending where the state that was loaded was saved; under lock
  * @fd:     its eventfd, once armed; the irq room's
  * @plan:   this round: what it is to send
  * @msi:    what it sends; written under irq_turn and lock
@@ -120,6 +121,7 @@ struct pci_vector {
 	bool has_gsi;
 	bool routed;
 	bool fresh;
+	bool kept;
 	uint32_t gsi;
 	int fd;
 	struct cleat_msi plan;
@@ -133,6 +135,8 @@ struct pci_vector {
  *             PCI_WATCH: the events thread raises it, the VMM tells of the end
  * @unmask_fd: the server takes the end of the interrupt by this; -1
  * @resample:  otherwise KVM writes this, and the worker tells the server; -1
+ * @kept:      was pending where the state that was loaded was saved, and is to
+ *             be once it is armed; under lock
  * @mute:      the server wants no unmasking; the worker's
  * @line_lock: over @level and ops->line_set, so that they agree
  * @level:     the line is up by our doing (PCI_WATCH)
@@ -141,6 +145,7 @@ struct pci_intx {
 	enum pci_bound how;
 	bool armed;
 	bool refused;
+	bool kept;
 	uint32_t gsi;
 	int fd;
 	int unmask_fd;

@@ -246,6 +246,7 @@ static void arm(struct cleat_pci *pci)
 	struct pci_intx *intx = &pci->intx;
 	int err = cleat_irqs_enable(pci->irqs, INTX, 1);
 	int fd = err ? -1 : cleat_irqs_fd(pci->irqs, INTX, 0);
+	bool kept;
 
 	if (err)
 		cleat_pci_log(pci, "INTx: %s", strerror(-err));
@@ -258,7 +259,11 @@ static void arm(struct cleat_pci *pci)
 	intx->refused = fd < 0;
 	pthread_mutex_lock(&pci->lock);
 	intx->armed = fd >= 0;
+	kept = intx->kept;
+	intx->kept = false;
 	pthread_mutex_unlock(&pci->lock);
+	if (kept && fd >= 0)
+		cleat_kick_fd(fd);
 }
 
 int cleat_pci_intx_sync(struct cleat_pci *pci, bool message)

@@ -20,6 +20,7 @@ static void reset_ours(struct cleat_pci *pci)
 
 	pthread_mutex_lock(&pci->lock);
 	pci->regs = (struct pci_regs){ .hold = true };
+	pci->intx.kept = false;
 	cleat_pci_show_regs(pci);
 	memset(pci->cfg + pci->cap.msi + 4, 0, msi_bytes - 4);
 	pthread_mutex_unlock(&pci->lock);

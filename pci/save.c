@@ -143,6 +143,7 @@ static void save_ours(struct cleat_pci *pci, struct saved *saved)
 	saved->msix = pci->regs.msix;
 	saved->power = pci->regs.power;
 	saved->sizing = pci->sizing;
+	saved->intx_pending = pci->intx.kept;
 	memcpy(saved->own, pci->cfg, sizeof(saved->own));
 	if (pci->table)
 		memcpy(saved + 1, pci->table, cleat_pci_table_length(pci));
@@ -156,9 +157,9 @@ static void save_pending(struct cleat_pci *pci, struct saved *saved)
 
 	memset(bits, 0, pending_bytes(pci));
 	if (type == VFIO_PCI_INTX_IRQ_INDEX)
-		saved->intx_pending = pci->intx.armed &&
-				      cleat_irqs_pending(pci->irqs,
-							 (unsigned)type, 0);
+		saved->intx_pending |= pci->intx.armed &&
+				       cleat_irqs_pending(pci->irqs,
+							  (unsigned)type, 0);
 	else if (type != PCI_NO_IRQ)
 		for (unsigned i = 0; i < pci->num_vectors; i++)
 			if (cleat_pci_vector_pending(pci, type, i))
@@ -294,6 +295,18 @@ static int tell_server(struct cleat_pci *pci)
 	return err;
 }
 
+/* Lock held. They are armed for that, masked or not, and fired at the resume.
+ * INTx may be disabled: then nothing is armed before the guest enables it. */
+static void take_pending(struct cleat_pci *pci, const struct saved *saved)
+{
+	const uint8_t *bits =
+		(const uint8_t *)(saved + 1) + cleat_pci_table_length(pci);
+
+	for (unsigned i = 0; i < pci->num_vectors; i++)
+		pci->vectors[i].kept = bits[i / 8] & 1u << i % 8;
+	pci->intx.kept = saved->intx_pending;
+}
+
 static void take_ours(struct cleat_pci *pci, const struct saved *saved)
 {
 	const uint16_t msix = PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL;
@@ -317,6 +330,7 @@ static void take_ours(struct cleat_pci *pci, const struct saved *saved)
 	cleat_pci_show_regs(pci);
 	if (pci->table)
 		memcpy(pci->table, saved + 1, cleat_pci_table_length(pci));
+	take_pending(pci, saved);
 	pthread_mutex_unlock(&pci->lock);
 	memcpy(pci->loaded, saved->server, sizeof(saved->server));
 }

@@ -49,8 +49,9 @@ static void plan_msix(struct cleat_pci *pci, unsigned index)
 	vector->plan.address = cleat_pci_get64(entry) & ~3ull;
 	vector->plan.data = cleat_pci_get32(entry + PCI_MSIX_ENTRY_DATA);
 	/* One that the guest has programmed can become pending. */
-	vector->used =
-		whole && (!masked || vector->plan.address || vector->plan.data);
+	vector->used = vector->kept || (whole && (!masked ||
+						  vector->plan.address ||
+						  vector->plan.data));
 	vector->wanted = whole && !masked && can_send(pci);
 }
 

@@ -147,6 +147,56 @@ CLEAT_TC(load__everything)
 	rig_end(to);
 }
 
+static void move(struct rig *from, struct rig *to)
+{
+	struct state state = save(from);
+
+	ATF_REQUIRE_EQ(0, cleat_pci_load(to->pci, state.bytes, state.size,
+					 NULL));
+	ATF_REQUIRE_EQ(0, cleat_pci_resume(to->pci));
+	rig_pump(to);
+	rig_forget(to);
+	free(state.bytes);
+	rig_end(from);
+}
+
+/* Where nothing is armed that the guest does not use. */
+CLEAT_TC(load__pending_under_function_mask)
+{
+	struct rig *from = used(), *to = fresh();
+
+	rig_write(from, RIG_MSIX + 2, 0xc000, 2);
+	rig_fire(from, 2, 0);
+	ATF_CHECK_EQ(1, rig_load(from, RIG_PBA));
+	move(from, to);
+	ATF_CHECK_EQ(1, rig_load(to, RIG_PBA));
+	rig_write(to, RIG_MSIX + 2, 0x8000, 2);
+	rig_pump(to);
+	ATF_CHECK_EQ(1, rig_count(to, "inject 41"));
+	ATF_CHECK_EQ(1, rig_count(to, "inject"));
+	ATF_CHECK_EQ(0, rig_load(to, RIG_PBA));
+	rig_end(to);
+}
+
+/* It moves twice before the guest enables it. */
+CLEAT_TC(load__pending_intx_disabled)
+{
+	struct rig *from = rig_new(), *between = fresh(), *to = fresh();
+	uint16_t on = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+
+	rig_start(from);
+	rig_write(from, PCI_COMMAND, on, 2);
+	rig_write(from, PCI_COMMAND, on | PCI_COMMAND_INTX_DISABLE, 2);
+	rig_fire(from, 0, 0);
+	move(from, between);
+	move(between, to);
+	ATF_CHECK_EQ(0, rig_stats(to).vectors);
+	rig_write(to, PCI_COMMAND, on, 2);
+	rig_pump(to);
+	ATF_CHECK_EQ(1, rig_count(to, "raise 16"));
+	rig_end(to);
+}
+
 CLEAT_TC(load__intx)
 {
 	struct rig *from = rig_new(), *to = fresh();
@@ -215,6 +265,8 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, save__keeps_what_comes);
 	ATF_TP_ADD_TC(tp, save__called_off_in_intx);
 	ATF_TP_ADD_TC(tp, load__everything);
+	ATF_TP_ADD_TC(tp, load__pending_under_function_mask);
+	ATF_TP_ADD_TC(tp, load__pending_intx_disabled);
 	ATF_TP_ADD_TC(tp, load__intx);
 	ATF_TP_ADD_TC(tp, load__damaged_at_every_byte);
 	ATF_TP_ADD_TC(tp, load__another_function);
