@@ -63,7 +63,9 @@ static void release(struct cleat_dma_attachment *at)
 
 /*
  * The device's last reference was given back. Another thread that has taken the
- * attachment meanwhile waits in release() until this has returned.
+ * attachment meanwhile waits in release() until this has returned. One that
+ * finds it in the list no more may free the memory, so whoever still copies
+ * from it is waited for before.
  */
 static void shut_down(struct cleat_device_hook *hook)
 {
@@ -71,6 +73,7 @@ static void shut_down(struct cleat_device_hook *hook)
 	struct cleat_memory *memory = at->memory;
 	bool ours;
 
+	cleat_dma_serve_no_more(at->dev);
 	pthread_mutex_lock(&memory->lock);
 	ours = take(memory, at);
 	if (ours)

@@ -164,9 +164,71 @@ CLEAT_TC(copy__beside_a_slow_one)
 	slow_page_free(&page);
 }
 
+/* Gives back one of the two, and says so. */
+struct closer {
+	struct cleat_device *dev;
+	struct cleat_memory *memory;
+	int done;
+};
+
+static int give_back(void *arg)
+{
+	struct closer *closer = arg;
+	uint64_t one = 1;
+
+	cleat_device_unref(closer->dev);
+	cleat_memory_unref(closer->memory);
+	return write(closer->done, &one, sizeof(one)) == sizeof(one) ? 0 : -EIO;
+}
+
+/* Whichever is given back first, by whatever thread. */
+static void unref_while_served(bool device_first)
+{
+	struct server server = { 0 };
+	struct closer closers[2] = { { .done = eventfd(0, EFD_CLOEXEC) },
+				     { .done = eventfd(0, EFD_CLOEXEC) } };
+	struct script scripts[2];
+	const uint64_t fixed[2] = { 0, 8 };
+	struct slow_page page;
+
+	slow_page_make(&page);
+	server_open(&server);
+	closers[device_first].memory = memory_of(&page);
+	closers[!device_first].dev = server.dev;
+	ATF_REQUIRE_EQ(0, cleat_memory_attach(closers[device_first].memory,
+					      server.dev));
+	server.dev = NULL;
+	ATF_REQUIRE_EQ(0, peer_command(server.fd, 1, SERVER_READ, fixed,
+				       sizeof(fixed), NULL, 0));
+	slow_page_wanted(&page);
+	for (int i = 0; i < 2; i++) {
+		script_start(&scripts[i], give_back, &closers[i]);
+		ATF_REQUIRE_EQ(0, wait_eventfd(closers[i].done, 200));
+	}
+	slow_page_fill(&page, 'z');
+	for (int i = 0; i < 2; i++) {
+		script_end(&scripts[i]);
+		close(closers[i].done);
+	}
+	server_close(&server);
+	slow_page_free(&page);
+}
+
+CLEAT_TC(unref__device_then_memory_while_served)
+{
+	unref_while_served(true);
+}
+
+CLEAT_TC(unref__memory_then_device_while_served)
+{
+	unref_while_served(false);
+}
+
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, remove__waits_for_a_copy);
 	ATF_TP_ADD_TC(tp, copy__beside_a_slow_one);
+	ATF_TP_ADD_TC(tp, unref__device_then_memory_while_served);
+	ATF_TP_ADD_TC(tp, unref__memory_then_device_while_served);
 	return atf_no_error();
 }
