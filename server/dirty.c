@@ -157,6 +157,33 @@ static int stop(struct cleat_server *srv, struct cleat_srv_msg *msg)
 	return cleat_srv_reply(srv, msg, msg->body, msg->length);
 }
 
+/*
+ * Sets the report's bits that a dirty page, from @at on, overlaps. Its pages
+ * are counted from the report's address, which need be no multiple of their
+ * size; so there may be two. True if nothing of the page in its range is left
+ * to be told.
+ */
+static bool tell_page(const struct cleat_srv_range *range, uint64_t at,
+		      uint64_t page, const struct cleat_srv_report *report,
+		      uint64_t *bitmap)
+{
+	uint64_t first = at > range->iova ? at : range->iova;
+	uint64_t last = range->iova + range->length - 1;
+	uint64_t end = report->iova + report->length - 1;
+	uint64_t told_first, told_last;
+
+	if (last - at >= page)
+		last = at + page - 1;
+	if (last < report->iova || first > end)
+		return false;
+	told_first = first > report->iova ? first - report->iova : 0;
+	told_last = (last < end ? last : end) - report->iova;
+	for (uint64_t i = told_first / report->page_size;
+	     i <= told_last / report->page_size; i++)
+		bitmap[i / BITS] |= UINT64_C(1) << i % BITS;
+	return first >= report->iova && last <= end;
+}
+
 void cleat_srv_dirty_move(struct cleat_server *srv,
 			  struct cleat_srv_range *range,
 			  const struct cleat_srv_report *report,
@@ -172,12 +199,9 @@ void cleat_srv_dirty_move(struct cleat_server *srv,
 		while (bits) {
 			uint64_t bit = (uint64_t)__builtin_ctzll(bits);
 			uint64_t at = base + (word * BITS + bit) * page;
-			uint64_t i = (at - report->iova) / report->page_size;
 
 			bits &= bits - 1;
-			if (at - report->iova < report->length)
-				bitmap[i / BITS] |= UINT64_C(1) << i % BITS;
-			else
+			if (!tell_page(range, at, page, report, bitmap))
 				kept |= UINT64_C(1) << bit;
 		}
 		range->dirty[word] = kept;
@@ -193,7 +217,7 @@ int cleat_srv_dirty_check(const struct cleat_server *srv,
 	/* Finer than what was logged cannot be told. */
 	if (!srv->dma.log_page || page < srv->dma.log_page ||
 	    page & (page - 1) || !report->length ||
-	    report->iova & (page - 1) ||
+	    report->iova % LEAST_PAGE ||
 	    report->iova + report->length - 1 < report->iova)
 		return -EINVAL;
 	bytes = words_for(report->length, page) * 8;

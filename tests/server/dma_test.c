@@ -673,6 +673,41 @@ CLEAT_TC(dirty__logged_and_cleared)
 	close(fd);
 }
 
+/* A range that begins and ends in the middle of a page of the log. */
+CLEAT_TC(dirty__pages_larger_than_where_it_begins)
+{
+	struct logging start = { sizeof(start), 6 | SET, 4 * PAGE, 0, 0 };
+	uint64_t odd = BASE + 3 * PAGE, length = 10 * PAGE, bits;
+	int fd = memfd(RAM, 0);
+	struct rig rig;
+
+	rig_start(&rig);
+	ATF_REQUIRE_EQ(0, rig_map(&rig, odd, length, RW, fd, 0));
+	ATF_REQUIRE_EQ(0, rig_call(&rig, VFIO_USER_DEVICE_FEATURE, &start,
+				   sizeof(start)));
+	/* One that lies in the first of the pages told. */
+	ATF_REQUIRE_EQ(0, act(&rig, write_action, odd, 1));
+	ATF_REQUIRE_EQ(0, fetch(&rig, odd, length, 4 * PAGE, &bits));
+	ATF_CHECK_EQ(1, bits);
+	/* One that lies in two of them, one at the very end. */
+	ATF_REQUIRE_EQ(0, act(&rig, write_action, odd + PAGE, 1));
+	ATF_REQUIRE_EQ(0, act(&rig, write_action, odd + length - 1, 1));
+	ATF_REQUIRE_EQ(0, fetch(&rig, odd, length, 4 * PAGE, &bits));
+	ATF_CHECK_EQ(7, bits);
+	ATF_REQUIRE_EQ(0, fetch(&rig, odd, length, 4 * PAGE, &bits));
+	ATF_CHECK_EQ(0, bits);
+	/* What was told in part is told once more with the rest. */
+	ATF_REQUIRE_EQ(0, act(&rig, write_action, odd + PAGE, 1));
+	ATF_REQUIRE_EQ(0, fetch(&rig, odd, 2 * PAGE, 4 * PAGE, &bits));
+	ATF_CHECK_EQ(1, bits);
+	ATF_REQUIRE_EQ(0, fetch(&rig, odd + 2 * PAGE, 8 * PAGE, 4 * PAGE,
+				&bits));
+	ATF_CHECK_EQ(1, bits);
+	ATF_CHECK_EQ(-EINVAL, fetch(&rig, odd + 1, PAGE, 4 * PAGE, &bits));
+	rig_end(&rig);
+	close(fd);
+}
+
 /* ---- Dirty pages with DMA_UNMAP ----------------------------------- */
 
 struct telling {
@@ -859,6 +894,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, message__twin_closed);
 	ATF_TP_ADD_TC(tp, guard__client_shrinks_its_file);
 	ATF_TP_ADD_TC(tp, dirty__logged_and_cleared);
+	ATF_TP_ADD_TC(tp, dirty__pages_larger_than_where_it_begins);
 	ATF_TP_ADD_TC(tp, unmap__tells_what_is_dirty);
 	ATF_TP_ADD_TC(tp, unmap__asks_for_the_impossible);
 	ATF_TP_ADD_TC(tp, unmap__bitmap_of_many_megabytes);
