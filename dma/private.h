@@ -44,6 +44,7 @@ struct cleat_dma_file {
  * @fd:   of @file; or -1
  * @parts, @num_parts: what it was put together from, in order; @own if it is
  *         what somebody added
+ * @is_untold: some server refuses to say what it writes here
  * The last ones are update.c's.
  */
 struct cleat_dma_range {
@@ -61,6 +62,7 @@ struct cleat_dma_range {
 	struct cleat_dma_part own;
 	struct cleat_dma_part *parts;
 	unsigned num_parts;
+	bool is_untold;
 
 	struct cleat_dma_range *next_broken;
 	bool is_broken;

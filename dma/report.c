@@ -117,7 +117,10 @@ static void start_device(struct cleat_memory *memory,
 void cleat_dma_log_start_all(struct cleat_memory *memory)
 {
 	struct cleat_dma_attachment *at;
+	struct cleat_dma_range *range;
 
+	for (range = memory->ranges; range; range = range->next)
+		range->is_untold = false;
 	for (at = memory->attachments; at; at = at->next)
 		start_device(memory, at);
 }
@@ -251,6 +254,19 @@ static void give_up(struct cleat_memory *memory,
 	cleat_dma_log_mark_hidden(memory, at);
 }
 
+/*
+ * It came after the size of pages was agreed on and is too large for that, or
+ * the server wants ranges to begin on such a page: what it writes elsewhere it
+ * tells. Dirty now, and once more in the last round.
+ */
+static void give_up_range(struct cleat_memory *memory,
+			  struct cleat_dma_range *range)
+{
+	if (!range->is_untold)
+		cleat_dma_log_mark(memory, range);
+	range->is_untold = true;
+}
+
 static void fetch_device(struct cleat_memory *memory,
 			 struct cleat_dma_attachment *at, struct report *report)
 {
@@ -259,11 +275,25 @@ static void fetch_device(struct cleat_memory *memory,
 
 	if (at->log == CLEAT_DMA_LOGS_NOT)
 		return;
-	for (; range && !err; range = range->next)
+	for (; range && !err; range = range->next) {
 		if (cleat_dma_log_hides(at, range))
 			err = fetch_range(memory, at, report, range);
+		if (err == -EINVAL || err == -E2BIG) {
+			give_up_range(memory, range);
+			err = 0;
+		}
+	}
 	if (err)
 		give_up(memory, at);
+}
+
+static void mark_untold(struct cleat_memory *memory)
+{
+	struct cleat_dma_range *range;
+
+	for (range = memory->ranges; range; range = range->next)
+		if (range->is_untold)
+			cleat_dma_log_mark(memory, range);
 }
 
 static int fetch(struct cleat_memory *memory, uint32_t flags)
@@ -284,6 +314,8 @@ static int fetch(struct cleat_memory *memory, uint32_t flags)
 			cleat_dma_log_mark_hidden(memory, at);
 	}
 	free(report);
+	if (flags & CLEAT_MEMORY_LOG_FINAL)
+		mark_untold(memory);
 	return 0;
 }
 

@@ -291,7 +291,8 @@ CLEAT_API int cleat_memory_log_merge(struct cleat_memory *memory,
  *
  * Context: control. Sleeps.
  * Return: 0, or -ENODATA when not logging. A server that fails to report counts
- * as one that cannot log from then on, and is no failure.
+ * as one that cannot log from then on, and is no failure; one that refuses a
+ * range with -EINVAL or -E2BIG does so for that range only.
  */
 CLEAT_API int cleat_memory_log_fetch(struct cleat_memory *memory,
 				     uint32_t flags);

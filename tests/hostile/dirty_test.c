@@ -447,6 +447,43 @@ CLEAT_TC(report__other_page_size)
 	report_says(40 + BYTES, 16 * PAGE, EVERYTHING, false);
 }
 
+static int refuse_second(struct model *model, const struct peer_message *m)
+{
+	struct report fine = { 40 + BYTES, PAGE };
+	struct model asked = *model;
+	struct pages pages;
+
+	asked.arg = &fine;
+	if (m->header.command != VFIO_USER_DIRTY_PAGES || m->length < 40)
+		return lie(model, m);
+	memcpy(&pages, m->body, 40);
+	if (pages.range.iova == GUEST)
+		return report_on(&asked, m);
+	return peer_reply_error(model->fd, m, EINVAL) ? -EPIPE : 1;
+}
+
+/* The other one's pages are told, in every round. */
+CLEAT_TC(report__one_range_refused)
+{
+	static struct world world;
+
+	world_begin(&world);
+	world.scene.bad.on = refuse_second;
+	world_add(&world, GUEST + 2 * LENGTH);
+	world_clean(&world);
+	for (unsigned round = 0; round < 3; round++) {
+		ATF_REQUIRE_EQ(0, cleat_memory_log_fetch(
+					  world.memory,
+					  round == 2 ? CLEAT_MEMORY_LOG_FINAL :
+						       0));
+		ATF_CHECK_EQ(2 * PAGE + (round == 1 ? 0 : EVERYTHING),
+			     cleat_memory_log_dirty(world.memory));
+		world_clean(&world);
+	}
+	scene_stands(&world.scene);
+	world_end(&world);
+}
+
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, unmap__tells);
@@ -470,5 +507,6 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, report__nothing);
 	ATF_TP_ADD_TC(tp, report__long);
 	ATF_TP_ADD_TC(tp, report__other_page_size);
+	ATF_TP_ADD_TC(tp, report__one_range_refused);
 	return atf_no_error();
 }

@@ -330,10 +330,20 @@ static void expect_run(struct end *end, uint64_t from, uint64_t guest,
 {
 	uint64_t at = 0, got = 0;
 
-	ATF_REQUIRE_EQ(1, cleat_memory_log_take(end->memory, from, 1ull << 30,
+	ATF_REQUIRE_EQ(1, cleat_memory_log_take(end->memory, from, 1ull << 40,
 						&at, &got));
 	ATF_CHECK_EQ_MSG(guest, at, "%#llx", (unsigned long long)at);
 	ATF_CHECK_EQ_MSG(length, got, "%#llx", (unsigned long long)got);
+}
+
+/* Some run that begins below @guest, or there, has it. */
+static void expect_in_run(struct end *end, uint64_t guest)
+{
+	uint64_t at = 0, got = 0;
+
+	ATF_REQUIRE_EQ(1, cleat_memory_log_take(end->memory, 0, 1ull << 30, &at,
+						&got));
+	ATF_CHECK_MSG(guest - at < got, "%#llx", (unsigned long long)at);
 }
 
 static void server_logs(const char *option)
@@ -370,6 +380,105 @@ CLEAT_TC(server__second_generation)
 CLEAT_TC(server__first_generation)
 {
 	server_logs("--migration=v1");
+}
+
+/* A range that no bitmap at pages of 4 KiB fits into one message of. */
+#define HUGE_GUEST (64 * GIB)
+#define HUGE_LENGTH (32 * GIB)
+
+struct huge {
+	int fd;
+	void *host;
+};
+
+static void huge_add(struct huge *huge, struct end *end)
+{
+	struct cleat_memory_range range = {
+		.size = sizeof(range),
+		.rights = CLEAT_READ | CLEAT_WRITE,
+		.guest = HUGE_GUEST,
+		.length = HUGE_LENGTH,
+	};
+
+	range.fd = huge->fd = memfd(HUGE_LENGTH, 0);
+	range.host = huge->host = mmap(NULL, HUGE_LENGTH,
+				       PROT_READ | PROT_WRITE,
+				       MAP_SHARED | MAP_NORESERVE, huge->fd, 0);
+	ATF_REQUIRE(huge->host != MAP_FAILED);
+	ATF_REQUIRE_EQ(0, cleat_memory_add(end->memory, &range));
+}
+
+static void huge_end(struct huge *huge)
+{
+	munmap(huge->host, HUGE_LENGTH);
+	close(huge->fd);
+}
+
+/* The log's pages get larger than what another range's base is aligned to. */
+static void odd_range(const char *option)
+{
+	const char *const options[] = { option, NULL };
+	struct cleat_memory_range odd = {
+		.size = sizeof(odd),
+		.rights = CLEAT_READ | CLEAT_WRITE,
+		.guest = 0x10001000,
+		.length = 0x5000,
+	};
+	struct huge huge;
+	struct end end;
+
+	skip_on_valgrind("it has no address space for it");
+	end_start(&end, PROBE, options);
+	huge_add(&huge, &end);
+	odd.host = end.ram;
+	odd.fd = end.ram_fd;
+	ATF_REQUIRE_EQ(0, cleat_memory_add(end.memory, &odd));
+	ATF_REQUIRE_EQ(0, cleat_memory_log_start(end.memory, 0, NULL));
+	fill(&end, 0x10003ff8, 8, true);
+	ATF_REQUIRE_EQ(0, cleat_memory_log_fetch(end.memory,
+						 CLEAT_MEMORY_LOG_FINAL));
+	ATF_CHECK(cleat_memory_log_dirty(end.memory) <= 4 * PAGE);
+	expect_in_run(&end, 0x10003000);
+	end_stop(&end);
+	huge_end(&huge);
+}
+
+CLEAT_TC(server__range_at_an_odd_page)
+{
+	odd_range("--migration=v2");
+}
+
+CLEAT_TC(server__range_at_an_odd_page_of_v1)
+{
+	odd_range("--migration=v1");
+}
+
+/* It cannot be asked about; of the others the server still tells. */
+CLEAT_TC(server__huge_range_added_later)
+{
+	struct huge huge;
+	struct end end;
+
+	skip_on_valgrind("it has no address space for it");
+	end_start(&end, PROBE, NULL);
+	ATF_REQUIRE_EQ(0, cleat_memory_log_start(end.memory, 0, NULL));
+	huge_add(&huge, &end);
+	expect_run(&end, 0, HUGE_GUEST, HUGE_LENGTH);
+	fill(&end, 0x5000, 10, true);
+	ATF_REQUIRE_EQ(0, cleat_memory_log_fetch(end.memory, 0));
+	expect_run(&end, 0, 0x5000, 0x1000);
+	expect_run(&end, 0, HUGE_GUEST, HUGE_LENGTH);
+	/* Once, so that rounds come to an end; and in the last. */
+	fill(&end, 0x7000, 10, true);
+	ATF_REQUIRE_EQ(0, cleat_memory_log_fetch(end.memory, 0));
+	expect_run(&end, 0, 0x7000, 0x1000);
+	ATF_CHECK_EQ(0, cleat_memory_log_dirty(end.memory));
+	ATF_REQUIRE_EQ(0, cleat_memory_log_fetch(end.memory,
+						 CLEAT_MEMORY_LOG_FINAL));
+	expect_run(&end, 0, HUGE_GUEST, HUGE_LENGTH);
+	ATF_CHECK_EQ(0, cleat_memory_log_dirty(end.memory));
+	end_stop(&end);
+	huge_end(&huge);
 }
 
 /* By message: no server is asked, and all is seen. */
@@ -472,6 +581,9 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, merge__a_tebibyte_in_time);
 	ATF_TP_ADD_TC(tp, server__second_generation);
 	ATF_TP_ADD_TC(tp, server__first_generation);
+	ATF_TP_ADD_TC(tp, server__range_at_an_odd_page);
+	ATF_TP_ADD_TC(tp, server__range_at_an_odd_page_of_v1);
+	ATF_TP_ADD_TC(tp, server__huge_range_added_later);
 	ATF_TP_ADD_TC(tp, server__in_secure_mode);
 	ATF_TP_ADD_TC(tp, remove__makes_dirty);
 	ATF_TP_ADD_TC(tp, remove__tells_what_is_dirty);
