@@ -298,14 +298,18 @@ static int loaded(void *opaque)
 
 /*
  * The file goes from hand to hand: whoever gives his state away has written
- * everything out and lets go, whoever runs holds it.
+ * everything out and lets go, whoever runs holds it. When the client has gone
+ * nobody runs here: the state may be in another process, whose file it is now.
+ * The next guest takes it with CC.EN.
  */
 static int change_disk(struct nvme_device *device, enum cleat_server_phase now)
 {
 	int err;
 
-	if (now == CLEAT_SERVER_RUNNING && !device->incoming)
-		return cleat_nvme_disk_lock(&device->disk);
+	if (now == CLEAT_SERVER_RUNNING)
+		return device->incoming || !cleat_server_connected(device->srv) ?
+			       0 :
+			       cleat_nvme_disk_lock(&device->disk);
 	if (now != CLEAT_SERVER_SAVING)
 		return 0;
 	err = cleat_nvme_disk_flush(&device->disk);

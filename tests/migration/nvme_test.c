@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A disk in use goes from one cleat-nvme to another, queues and all. */
 #include <linux/pci_regs.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "backends/nvme/spec.h"
@@ -100,6 +101,16 @@ static struct nvme_command rw(unsigned opcode, unsigned block, uint64_t data)
 				      .cdw10 = block };
 }
 
+static uint32_t try_enable(struct end *end)
+{
+	end_set(end, NVME_REG_CC, 0);
+	end_set(end, NVME_REG_AQA, (ENTRIES - 1) * 0x10001u);
+	end_set(end, NVME_REG_ASQ, SQ(0));
+	end_set(end, NVME_REG_ACQ, CQ(0));
+	end_set(end, NVME_REG_CC, 4u << 20 | 6u << 16 | 1);
+	return end_get(end, NVME_REG_CSTS);
+}
+
 static void enable(struct disk *disk)
 {
 	const struct nvme_command cq = {
@@ -116,11 +127,7 @@ static void enable(struct disk *disk)
 	};
 
 	disk->queues[0].phase = disk->queues[1].phase = 1;
-	end_set(&disk->end, NVME_REG_AQA, (ENTRIES - 1) * 0x10001u);
-	end_set(&disk->end, NVME_REG_ASQ, SQ(0));
-	end_set(&disk->end, NVME_REG_ACQ, CQ(0));
-	end_set(&disk->end, NVME_REG_CC, 4u << 20 | 6u << 16 | 1);
-	ATF_REQUIRE_EQ(NVME_CSTS_RDY, end_get(&disk->end, NVME_REG_CSTS));
+	ATF_REQUIRE_EQ(NVME_CSTS_RDY, try_enable(&disk->end));
 	command(disk, 0, cq);
 	command(disk, 0, sq);
 }
@@ -242,13 +249,51 @@ CLEAT_TC(incoming__does_not_touch_the_file)
 
 	start(&from, "v2", "mapped", false);
 	start(&to, "v2", "mapped", true);
-	end_set(&to.end, NVME_REG_AQA, (ENTRIES - 1) * 0x10001u);
-	end_set(&to.end, NVME_REG_ASQ, SQ(0));
-	end_set(&to.end, NVME_REG_ACQ, CQ(0));
-	end_set(&to.end, NVME_REG_CC, 4u << 20 | 6u << 16 | 1);
-	ATF_CHECK_EQ(NVME_CSTS_CFS, end_get(&to.end, NVME_REG_CSTS));
+	ATF_CHECK_EQ(NVME_CSTS_CFS, try_enable(&to.end));
 	end_stop(&from.end);
 	end_stop(&to.end);
+}
+
+static void open_by_path(struct end *end)
+{
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .path = "s" };
+	struct cleat_error why = { .text = "" };
+
+	ATF_REQUIRE_MSG(!cleat_device_open(&config, &end->dev, &why), "%s",
+			why.text);
+}
+
+/* Its VMM has quit, and the server waits for the next. */
+CLEAT_TC(source__client_gone_before_the_target_runs)
+{
+	const char *argv[] = { program(NVME), "--file=disk", "--size=4M",
+			       "--queues=2", "--socket-path=s", NULL };
+	struct cleat_error why = { .text = "" };
+	struct end from = { 0 };
+	struct disk to;
+	struct tape tape;
+
+	tape_make(&tape);
+	child_start(&from.child, "source", argv);
+	REQUIRE_SOON(!access("s", F_OK));
+	open_by_path(&from);
+	end_migration(&from, 0);
+	start(&to, "v2", "mapped", true);
+	save_all(&from, &tape, 0);
+	cleat_migration_unref(from.mig);
+	cleat_device_unref(from.dev);
+	/* Served when the first client has been forgotten. */
+	open_by_path(&from);
+	ATF_REQUIRE_MSG(!load_all(&to.end, &tape, &why), "%s", why.text);
+	ATF_REQUIRE_MSG(!cleat_migration_run(to.end.mig, &why), "%s", why.text);
+	ATF_CHECK_EQ(NVME_CSTS_CFS, try_enable(&from));
+	end_stop(&to.end);
+	ATF_CHECK_EQ(NVME_CSTS_RDY, try_enable(&from));
+	tape_free(&tape);
+	cleat_device_unref(from.dev);
+	ATF_REQUIRE_EQ(0, kill(from.child.pid, SIGTERM));
+	ATF_CHECK_EQ(0, child_wait(&from.child, PATIENCE_MS));
 }
 
 CLEAT_TC(load__another_disk)
@@ -282,6 +327,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, move__trapped_doorbells);
 	ATF_TP_ADD_TC(tp, cancel__goes_on);
 	ATF_TP_ADD_TC(tp, incoming__does_not_touch_the_file);
+	ATF_TP_ADD_TC(tp, source__client_gone_before_the_target_runs);
 	ATF_TP_ADD_TC(tp, load__another_disk);
 	return atf_no_error();
 }
