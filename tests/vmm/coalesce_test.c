@@ -125,7 +125,7 @@ CLEAT_TC(migrate__stores_under_way)
 	unsigned i;
 
 	close(kvm_open(tc));
-	for (i = 0; i < 5; i++)
+	for (i = 0; i < 3; i++)
 		migrate_once();
 }
 
@@ -141,7 +141,7 @@ CLEAT_TC(pause__stores_under_way)
 	GUEST("kernel", STORES_AND_READS(30), PRINT_AND_AGAIN);
 	start_prepared(&source, "probe.sock" RANGES);
 	control = control_connect("source.sock");
-	for (i = 0; i < 15; i++) {
+	for (i = 0; i < 8; i++) {
 		require_answer(control, "{\"command\":\"pause\"}", OK);
 		require_answer(control, "{\"command\":\"resume\"}", OK);
 		require_runs_on("source");

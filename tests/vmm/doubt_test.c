@@ -34,6 +34,8 @@ static void start_server(struct child *server, const char *path,
 
 	snprintf(option, sizeof(option), "--socket-path=%s", path);
 	argv[1] = option;
+	/* What a killed one left behind is not the new one. */
+	unlink(path);
 	for (i = 1; words[i]; i++)
 		argv[1 + i] = words[i];
 	child_start(server, path, argv);
