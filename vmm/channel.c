@@ -21,6 +21,7 @@
 
 #define TICK_MS 50
 #define COMMAND_ENDS_MS 30000
+#define COMMAND_LEAVES_MS 2000
 
 extern char **environ;
 
@@ -36,6 +37,13 @@ static int wrong(struct channel *channel, const char *why)
 	snprintf(channel->why, sizeof(channel->why), "%s: %s", channel->target,
 		 why);
 	return -EINVAL;
+}
+
+static int called_off(struct channel *channel)
+{
+	snprintf(channel->why, sizeof(channel->why), "%s: called off",
+		 channel->target);
+	return -ECANCELED;
 }
 
 static bool has_prefix(const char *text, const char *prefix,
@@ -85,25 +93,56 @@ static int open_command(struct channel *channel, const char *command,
 	err = spawn(command, ends[!outgoing], !outgoing, &channel->pid);
 	close(ends[!outgoing]);
 	channel->fd = ends[outgoing];
+	channel->is_command = true;
 	return err ? fail(channel, err) : 0;
 }
 
-/* It has seen the end of its input, or has lost its reader. */
-static int end_command(struct channel *channel)
+static bool has_ended(struct channel *channel, int *ret_status)
+{
+	if (waitpid(channel->pid, ret_status, WNOHANG) != channel->pid)
+		return false;
+	channel->pid = 0;
+	return true;
+}
+
+/* It has seen the end of its input. */
+static int await_command(struct channel *channel)
 {
 	unsigned waited;
 	int status;
 
 	for (waited = 0; waited < COMMAND_ENDS_MS; waited += TICK_MS) {
-		if (waitpid(channel->pid, &status, WNOHANG) == channel->pid) {
-			channel->pid = 0;
-			if (!WIFEXITED(status) || WEXITSTATUS(status))
-				return wrong(channel, "the command failed");
-			return 0;
-		}
+		if (has_ended(channel, &status))
+			return WIFEXITED(status) && !WEXITSTATUS(status) ?
+				       0 :
+				       wrong(channel, "the command failed");
+		if (atomic_load(channel->cancelled))
+			return called_off(channel);
 		poll(NULL, 0, TICK_MS);
 	}
 	return wrong(channel, "the command does not end");
+}
+
+/*
+ * It has lost its other end; a shell that goes on all the same is ended, and
+ * what it started is left to find out for itself.
+ */
+static void dismiss_command(struct channel *channel)
+{
+	unsigned waited;
+	int status;
+
+	if (has_ended(channel, &status))
+		return;
+	kill(channel->pid, SIGTERM);
+	for (waited = 0; waited < COMMAND_LEAVES_MS; waited += TICK_MS) {
+		poll(NULL, 0, TICK_MS);
+		if (has_ended(channel, &status))
+			return;
+	}
+	kill(channel->pid, SIGKILL);
+	waitpid(channel->pid, &status, 0);
+	channel->pid = 0;
 }
 
 /* ---- Sockets and descriptors ---- */
@@ -175,7 +214,10 @@ static int create_file(struct channel *channel, const char *path)
 
 static int end_file(struct channel *channel)
 {
-	if (fsync(channel->fd) || rename(channel->partial, channel->path))
+	/* Pipes have nothing that could be made safe. */
+	if (fsync(channel->fd) && errno != EINVAL)
+		return fail(channel, -errno);
+	if (channel->partial[0] && rename(channel->partial, channel->path))
 		return fail(channel, -errno);
 	channel->partial[0] = 0;
 	return 0;
@@ -198,7 +240,11 @@ int cleat_vmm_channel_open(struct channel *channel, const char *target,
 {
 	const char *rest;
 
-	*channel = (struct channel){ .fd = -1, .target = target };
+	*channel = (struct channel){
+		.fd = -1,
+		.target = target,
+		.cancelled = cancelled,
+	};
 	if (has_prefix(target, "unix:", &rest)) {
 		channel->answers = true;
 		return outgoing ? connect_to(channel, rest) :
@@ -218,14 +264,12 @@ int cleat_vmm_channel_open(struct channel *channel, const char *target,
 
 int cleat_vmm_channel_finish(struct channel *channel)
 {
-	int err = 0;
+	int err = end_file(channel);
 
-	if (channel->partial[0])
-		err = end_file(channel);
 	close(channel->fd);
 	channel->fd = -1;
-	if (!err && channel->pid)
-		err = end_command(channel);
+	if (!err && channel->is_command)
+		err = await_command(channel);
 	return err;
 }
 
@@ -237,10 +281,6 @@ void cleat_vmm_channel_close(struct channel *channel)
 	if (channel->partial[0])
 		unlink(channel->partial);
 	channel->partial[0] = 0;
-	/* It has lost its other end; who ignores that is ended. */
-	if (channel->pid && waitpid(channel->pid, NULL, WNOHANG) == 0) {
-		kill(channel->pid, SIGTERM);
-		end_command(channel);
-	}
-	channel->pid = 0;
+	if (channel->pid)
+		dismiss_command(channel);
 }

@@ -263,6 +263,22 @@ static int expect(struct migration *m, enum section_type type,
 }
 
 /*
+ * A command that has all of it may be, or may have started, what runs the guest
+ * now, whatever it says: it is left alone. But of a snapshot it is known that
+ * the machine goes on here.
+ */
+static int finish(struct migration *m)
+{
+	int err = cleat_vmm_channel_finish(&m->channel);
+
+	account(m, PART_ARRIVAL);
+	m->doubtful = err && m->channel.is_command && !m->go_on;
+	if (m->doubtful)
+		m->channel.pid = 0;
+	return err;
+}
+
+/*
  * Once it has been told to go on, the other side may run the guest at any time;
  * if it ends without a word, only somebody who knows that it is gone can say
  * that the guest may go on here.
@@ -272,11 +288,8 @@ static int hand_over(struct migration *m)
 	struct section section;
 	int err;
 
-	if (!m->channel.answers) {
-		err = cleat_vmm_channel_finish(&m->channel);
-		account(m, PART_ARRIVAL);
-		return err;
-	}
+	if (!m->channel.answers)
+		return finish(m);
 	err = expect(m, SECTION_READY, &section);
 	account(m, PART_ARRIVAL);
 	if (err)

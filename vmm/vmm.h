@@ -601,7 +601,9 @@ struct channel {
 	const char *target; /* as the user gave it; borrowed */
 	int fd;
 	bool answers; /* the other side can say something */
-	pid_t pid; /* of a command */
+	const atomic_bool *cancelled; /* ends every wait */
+	bool is_command;
+	pid_t pid; /* of a command that has not ended; 0: leave it alone */
 	const char *path; /* of a file */
 	char partial[COMMAND_TARGET]; /* what it is called until it is whole */
 	char why[COMMAND_TARGET + 128];

@@ -131,7 +131,6 @@ CLEAT_TC(failure__no_target)
 	fail_to(control, "fd:x", "not the number");
 	fail_to(control, "exec:exit 3", "");
 	fail_to(control, "exec:cat >/dev/full", "");
-	fail_to(control, "exec:cat >/dev/null; exit 1", "the command failed");
 	fail_to(control, "exec:head -c 1000 >/dev/null", "Broken pipe");
 	ATF_REQUIRE(strstr(said("source.err"), "the machine runs on here"));
 	/* An older snapshot is not lost by trying. */
@@ -211,6 +210,56 @@ CLEAT_TC(command__bad)
 	require_complaint("--incoming: not unix:");
 }
 
+/* ---- Commands that had all of it ---- */
+
+/* It may have started a machine: only the user knows whether it has. */
+CLEAT_TC(command__failed)
+{
+	struct child source;
+	const char *answer;
+	int control;
+
+	close(kvm_open(tc));
+	start_source(&source, NULL);
+	control = control_connect("source.sock");
+	migrate(control, "exec:cat >/dev/null; exit 1", "");
+	answer = await_status(control, "the command failed");
+	ATF_REQUIRE_MSG(strstr(answer, "\"paused\""), "%s", answer);
+	ATF_REQUIRE(strstr(said("source.err"), "does not run there"));
+	require_answer(control, "{\"command\":\"resume\"}", OK);
+	require_runs_on("source");
+	/* A snapshot starts nothing. */
+	migrate(control, "exec:cat >/dev/null; exit 1", "resume");
+	answer = await_status(control, "\"phase\":\"failed\"");
+	ATF_REQUIRE(strstr(answer, "\"running\""));
+	require_runs_on("source");
+	quit(&source, control);
+}
+
+/* Nobody who wants to end waits for it; and it may be what runs the guest. */
+CLEAT_TC(command__does_not_end)
+{
+	struct deadline deadline;
+	struct child source;
+	int control, hold;
+
+	close(kvm_open(tc));
+	ATF_REQUIRE_EQ(0, mkfifo("hold", 0600));
+	start_source(&source, NULL);
+	control = control_connect("source.sock");
+	migrate(control, "exec:cat >/dev/null; cat hold; touch ended", "");
+	REQUIRE_SOON(!strstr(await_status(control, "\"stopped\""),
+			     "\"device_state\":0,"));
+	deadline = deadline_in(PATIENCE_MS);
+	quit(&source, control);
+	ATF_REQUIRE(deadline_left(&deadline));
+	ATF_REQUIRE(access("ended", F_OK));
+	REQUIRE_SOON((hold = open("hold", O_WRONLY | O_NONBLOCK |
+						  O_CLOEXEC)) >= 0);
+	close(hold);
+	REQUIRE_SOON(!access("ended", F_OK));
+}
+
 /* ---- What arrives is not to be believed ---- */
 
 static void take_snapshot(void)
@@ -286,6 +335,8 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, failure__target_dies);
 	ATF_TP_ADD_TC(tp, cancel__target_silent);
 	ATF_TP_ADD_TC(tp, command__bad);
+	ATF_TP_ADD_TC(tp, command__failed);
+	ATF_TP_ADD_TC(tp, command__does_not_end);
 	ATF_TP_ADD_TC(tp, incoming__another_machine);
 	ATF_TP_ADD_TC(tp, incoming__damaged);
 	return atf_no_error();
