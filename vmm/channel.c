@@ -20,6 +20,7 @@
 #include "vmm/vmm.h"
 
 #define TICK_MS 50
+#define CONNECT_MS 30000
 #define COMMAND_ENDS_MS 30000
 #define COMMAND_LEAVES_MS 2000
 
@@ -147,36 +148,46 @@ static void dismiss_command(struct channel *channel)
 
 /* ---- Sockets and descriptors ---- */
 
+/* Where the queue of who wants to be accepted is full there is no event. */
 static int connect_to(struct channel *channel, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	unsigned waited;
 
 	if (strlen(path) >= sizeof(address.sun_path))
 		return wrong(channel, "the path is too long");
 	strcpy(address.sun_path, path);
-	channel->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (channel->fd < 0 ||
-	    connect(channel->fd, (struct sockaddr *)&address, sizeof(address)))
+	channel->fd = socket(AF_UNIX,
+			     SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (channel->fd < 0)
 		return fail(channel, -errno);
-	return 0;
+	for (waited = 0; waited < CONNECT_MS; waited += TICK_MS) {
+		if (!connect(channel->fd, (struct sockaddr *)&address,
+			     sizeof(address)))
+			return 0;
+		if (errno != EAGAIN)
+			return fail(channel, -errno);
+		if (atomic_load(channel->cancelled))
+			return called_off(channel);
+		poll(NULL, 0, TICK_MS);
+	}
+	return wrong(channel, "it listens, and takes nobody in");
 }
 
-static int accept_from(struct channel *channel, const char *path,
-		       const atomic_bool *cancelled)
+static int accept_from(struct channel *channel, const char *path)
 {
 	int listener = cleat_vmm_listen("--incoming", path);
 	struct pollfd poll_fd = { .fd = listener, .events = POLLIN };
 
 	if (listener < 0)
 		return wrong(channel, "cannot listen");
-	/* Whoever starts us may take as long as he likes to send. */
-	while (channel->fd < 0 && !atomic_load(cancelled))
+	while (channel->fd < 0 && !atomic_load(channel->cancelled))
 		if (poll(&poll_fd, 1, TICK_MS) > 0)
 			channel->fd = accept4(listener, NULL, NULL,
 					      SOCK_CLOEXEC);
 	close(listener);
 	unlink(path);
-	return channel->fd < 0 ? wrong(channel, "called off") : 0;
+	return channel->fd < 0 ? called_off(channel) : 0;
 }
 
 static int inherit(struct channel *channel, const char *number)
@@ -208,7 +219,8 @@ static int create_file(struct channel *channel, const char *path)
 		return wrong(channel, "the path is too long");
 	channel->path = path;
 	channel->fd = open(channel->partial,
-			   O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+			   O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK |
+				   O_CLOEXEC, 0600);
 	return channel->fd < 0 ? fail(channel, -errno) : 0;
 }
 
@@ -235,31 +247,58 @@ bool cleat_vmm_channel_known(const char *target)
 	       has_prefix(target, "file:", &rest);
 }
 
+/* Opening a FIFO would wait for its other end, and nothing would end that. */
+static int open_file(struct channel *channel, const char *path, bool outgoing)
+{
+	if (outgoing)
+		return create_file(channel, path);
+	channel->fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	return channel->fd < 0 ? fail(channel, -errno) : 0;
+}
+
+static int open_one(struct channel *channel, const char *target, bool outgoing)
+{
+	const char *rest;
+
+	if (has_prefix(target, "unix:", &rest)) {
+		channel->answers = true;
+		return outgoing ? connect_to(channel, rest) :
+				  accept_from(channel, rest);
+	}
+	if (has_prefix(target, "fd:", &rest))
+		return inherit(channel, rest);
+	if (has_prefix(target, "exec:", &rest))
+		return open_command(channel, rest, outgoing);
+	if (has_prefix(target, "file:", &rest))
+		return open_file(channel, rest, outgoing);
+	return wrong(channel, "not unix:, fd:, exec: or file:");
+}
+
+/* Whoever starts us may take as long as he likes to send. */
+static int await_first(const struct channel *channel)
+{
+	struct pollfd poll_fd = { .fd = channel->fd, .events = POLLIN };
+
+	while (!atomic_load(channel->cancelled))
+		if (poll(&poll_fd, 1, TICK_MS) > 0)
+			return 0;
+	return -ECANCELED;
+}
+
 int cleat_vmm_channel_open(struct channel *channel, const char *target,
 			   bool outgoing, const atomic_bool *cancelled)
 {
-	const char *rest;
+	int err;
 
 	*channel = (struct channel){
 		.fd = -1,
 		.target = target,
 		.cancelled = cancelled,
 	};
-	if (has_prefix(target, "unix:", &rest)) {
-		channel->answers = true;
-		return outgoing ? connect_to(channel, rest) :
-				  accept_from(channel, rest, cancelled);
-	}
-	if (has_prefix(target, "fd:", &rest))
-		return inherit(channel, rest);
-	if (has_prefix(target, "exec:", &rest))
-		return open_command(channel, rest, outgoing);
-	if (!has_prefix(target, "file:", &rest))
-		return wrong(channel, "not unix:, fd:, exec: or file:");
-	if (outgoing)
-		return create_file(channel, rest);
-	channel->fd = open(rest, O_RDONLY | O_CLOEXEC);
-	return channel->fd < 0 ? fail(channel, -errno) : 0;
+	err = open_one(channel, target, outgoing);
+	if (!err && !outgoing && await_first(channel))
+		err = called_off(channel);
+	return err;
 }
 
 int cleat_vmm_channel_finish(struct channel *channel)

@@ -188,6 +188,29 @@ CLEAT_TC(cancel__target_silent)
 	quit(&source, control);
 }
 
+/* There is no event to wait for, but no wait without an end either. */
+CLEAT_TC(cancel__not_taken_in)
+{
+	const int listener = peer_listen("move.sock");
+	struct child source;
+	int control, queued;
+
+	close(kvm_open(tc));
+	ATF_REQUIRE_EQ(0, listen(listener, 0));
+	start_source(&source, NULL);
+	control = control_connect("source.sock");
+	queued = control_try("move.sock"); /* and with that it is full */
+	migrate(control, "unix:move.sock", "");
+	await_status(control, "\"connecting\"");
+	require_answer(control, CANCEL, OK);
+	await_status(control, "\"phase\":\"cancelled\"");
+	require_runs_on("source");
+	migrate(control, "unix:move.sock", "");
+	quit(&source, control);
+	close(queued);
+	close(listener);
+}
+
 CLEAT_TC(command__bad)
 {
 	struct child source;
@@ -289,6 +312,28 @@ CLEAT_TC(incoming__another_machine)
 	require_complaint("No such file");
 }
 
+/* Nobody may ever write to it; whoever does has all the time there is. */
+CLEAT_TC(incoming__fifo)
+{
+	struct child target, writer;
+	int control;
+
+	close(kvm_open(tc));
+	take_snapshot();
+	ATF_REQUIRE_EQ(0, mkfifo("fifo", 0600));
+	start_target(&target, "file:fifo", NULL);
+	control = control_connect("target.sock");
+	await_status(control, "\"waiting\"");
+	quit(&target, control);
+	start_target(&target, "file:fifo", NULL);
+	control = control_connect("target.sock");
+	child_start(&writer, "writer", (const char *const[]){
+		"/bin/sh", "-c", "cat snap >fifo", NULL });
+	ATF_REQUIRE_EQ(0, child_wait(&writer, PATIENCE_MS));
+	close(control);
+	finish_target(&target);
+}
+
 /* In the lab dozens of machines in a row brought its own kernel to a stop. */
 CLEAT_TC(incoming__damaged)
 {
@@ -334,10 +379,12 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, failure__no_target);
 	ATF_TP_ADD_TC(tp, failure__target_dies);
 	ATF_TP_ADD_TC(tp, cancel__target_silent);
+	ATF_TP_ADD_TC(tp, cancel__not_taken_in);
 	ATF_TP_ADD_TC(tp, command__bad);
 	ATF_TP_ADD_TC(tp, command__failed);
 	ATF_TP_ADD_TC(tp, command__does_not_end);
 	ATF_TP_ADD_TC(tp, incoming__another_machine);
+	ATF_TP_ADD_TC(tp, incoming__fifo);
 	ATF_TP_ADD_TC(tp, incoming__damaged);
 	return atf_no_error();
 }
