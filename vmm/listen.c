@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* UNIX sockets by path: one of ours, or somebody else's. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -42,21 +43,36 @@ static void remove_stale(const struct sockaddr_un *address)
 	close(fd);
 }
 
+/* Return: whether there is room for the name. */
+static bool hide(const struct sockaddr_un *address, struct sockaddr_un *ret)
+{
+	struct stat st;
+	int n;
+
+	*ret = *address;
+	n = snprintf(ret->sun_path, sizeof(ret->sun_path), "%s~%d",
+		     address->sun_path, (int)getpid());
+	if (n < 0 || (size_t)n >= sizeof(ret->sun_path))
+		return false;
+	/* One of our number ended between two calls below. */
+	if (!lstat(ret->sun_path, &st) && S_ISSOCK(st.st_mode))
+		unlink(ret->sun_path);
+	return true;
+}
+
 /*
  * Who waits for the path to appear may connect at once: so it gets its name
- * when it listens already. link() leaves alone what is there.
+ * when it listens already. link() leaves alone what is there, and so does the
+ * name before, which no other process chooses.
  */
 static int bind_and_listen(int fd, const struct sockaddr_un *address)
 {
-	struct sockaddr_un hidden = *address;
-	size_t length = strlen(address->sun_path);
+	struct sockaddr_un hidden;
 	int err = 0;
 
-	if (length + 2 > sizeof(hidden.sun_path))
+	if (!hide(address, &hidden))
 		return bind(fd, (const struct sockaddr *)address,
 			    sizeof(*address)) || listen(fd, 4) ? -errno : 0;
-	strcpy(hidden.sun_path + length, "~");
-	unlink(hidden.sun_path);
 	if (bind(fd, (struct sockaddr *)&hidden, sizeof(hidden)))
 		return -errno;
 	if (listen(fd, 4) || link(hidden.sun_path, address->sun_path))

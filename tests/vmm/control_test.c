@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The control socket: what it answers, and that a pause is one. */
+#include <fcntl.h>
+#include <glob.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -249,6 +251,27 @@ CLEAT_TC(socket__bad)
 	quit(&vmm, control);
 }
 
+/* Names beside the path are the user's, whatever they look like. */
+CLEAT_TC(socket__other_files)
+{
+	glob_t found;
+	struct child vmm;
+	int control, fd;
+
+	close(kvm_open(tc));
+	GUEST("kernel", PRINT('r'));
+	fd = open("control~", O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	ATF_REQUIRE_EQ(0, close(fd));
+	start(&vmm, NULL);
+	control = control_connect("control");
+	ATF_REQUIRE_EQ(0, access("control~", F_OK));
+	ATF_REQUIRE_EQ(0, glob("control~*", 0, NULL, &found));
+	ATF_REQUIRE_EQ(1, found.gl_pathc);
+	globfree(&found);
+	quit(&vmm, control);
+	ATF_REQUIRE_EQ(0, access("control~", F_OK));
+}
+
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, status__shown);
@@ -259,5 +282,6 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, command__bad);
 	ATF_TP_ADD_TC(tp, clients__many);
 	ATF_TP_ADD_TC(tp, socket__bad);
+	ATF_TP_ADD_TC(tp, socket__other_files);
 	return atf_no_error();
 }
