@@ -177,7 +177,8 @@ static const char *do_cancel(struct vm *vm, const struct command *command)
 {
 	if (!cleat_vmm_migrating(vm))
 		return "no migration is under way";
-	cleat_vmm_migration_cancel(vm);
+	if (!cleat_vmm_migration_cancel(vm))
+		return "too late: the other side has been told to go on";
 	return NULL;
 }
 

@@ -168,6 +168,8 @@ static int take(struct migration *m)
 		err = load_all(&arrival);
 	if (!err)
 		err = shake_hands(m);
+	if (!err)
+		err = cleat_vmm_migration_decide(m);
 	return err ? err : start(&arrival);
 }
 

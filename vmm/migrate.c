@@ -194,6 +194,9 @@ static int send_end(struct migration *m)
 	uint32_t paused = atomic_load(&m->vm->pause.wanted) & PAUSE_USER;
 	int err = cleat_vmm_travel_save(&m->stream, &m->vm->devices);
 
+	/* Who cannot answer goes on when he has it. */
+	if (!err && !m->channel.answers && !m->go_on)
+		err = cleat_vmm_migration_decide(m);
 	if (err)
 		return err;
 	cleat_vmm_stream_begin(&m->stream, SECTION_END);
@@ -292,6 +295,8 @@ static int hand_over(struct migration *m)
 		return finish(m);
 	err = expect(m, SECTION_READY, &section);
 	account(m, PART_ARRIVAL);
+	if (!err)
+		err = cleat_vmm_migration_decide(m);
 	if (err)
 		return err;
 	cleat_vmm_stream_begin(&m->stream, SECTION_GO);
@@ -550,10 +555,33 @@ int cleat_vmm_migration_start(struct vm *vm, const char *target, bool outgoing,
 	return err;
 }
 
-void cleat_vmm_migration_cancel(struct vm *vm)
+static bool is_first(struct migration *m, enum decision decision)
+{
+	int first = UNDECIDED;
+
+	return atomic_compare_exchange_strong(&m->decided, &first, decision) ||
+	       first == (int)decision;
+}
+
+int cleat_vmm_migration_decide(struct migration *m)
+{
+	if (is_first(m, HANDED_OVER))
+		return 0;
+	return cleat_vmm_stream_fail(&m->stream, -ECANCELED, "called off");
+}
+
+static void end_waits(struct vm *vm)
 {
 	atomic_store(&vm->migration.cancelled, true);
 	cleat_vmm_travel_cancel(&vm->devices);
+}
+
+bool cleat_vmm_migration_cancel(struct vm *vm)
+{
+	if (!is_first(&vm->migration, CALLED_OFF))
+		return false;
+	end_waits(vm);
+	return true;
 }
 
 void cleat_vmm_migration_join(struct vm *vm)
@@ -571,7 +599,7 @@ void cleat_vmm_migration_end(struct vm *vm)
 {
 	struct migration *m = &vm->migration;
 
-	cleat_vmm_migration_cancel(vm);
+	end_waits(vm);
 	if (m->waits)
 		cleat_cancel_set(m->waits);
 	cleat_vmm_migration_join(vm);

@@ -703,6 +703,13 @@ enum part {
 	PARTS,
 };
 
+/* What came first; the other is too late. */
+enum decision {
+	UNDECIDED,
+	CALLED_OFF,
+	HANDED_OVER, /* the machine may run elsewhere from here on */
+};
+
 /* One at a time; its thread's but for what is atomic. */
 struct migration {
 	struct vm *vm;
@@ -711,6 +718,7 @@ struct migration {
 	bool go_on; /* here, when it is done */
 	char target[COMMAND_TARGET];
 	atomic_int phase; /* enum phase */
+	atomic_int decided; /* enum decision */
 	atomic_bool cancelled;
 	struct cleat_cancel *waits; /* set when the program ends */
 	struct channel channel;
@@ -739,7 +747,10 @@ int cleat_vmm_migration_start(struct vm *vm, const char *target, bool outgoing,
  * Return: NULL, or why it stands still; borrowed until the next call.
  */
 const char *cleat_vmm_migration_return(struct vm *vm);
-void cleat_vmm_migration_cancel(struct vm *vm);
+/* Return: whether it is not too late. */
+bool cleat_vmm_migration_cancel(struct vm *vm);
+/* Return: 0 if nobody has called it off; nobody can any more. */
+int cleat_vmm_migration_decide(struct migration *m);
 void cleat_vmm_migration_join(struct vm *vm);
 /* The program ends, and a migration with it. */
 void cleat_vmm_migration_end(struct vm *vm);

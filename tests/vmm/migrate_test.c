@@ -211,6 +211,21 @@ CLEAT_TC(cancel__not_taken_in)
 	close(listener);
 }
 
+/* There is no machine that could run on. */
+CLEAT_TC(cancel__incoming)
+{
+	struct child target;
+	int control;
+
+	close(kvm_open(tc));
+	start_target(&target, "unix:move.sock", NULL);
+	control = control_connect("target.sock");
+	require_answer(control, CANCEL, OK);
+	ATF_REQUIRE_EQ(1, finish_vmm(&target));
+	ATF_REQUIRE(strstr(said("target.err"), "called off"));
+	close(control);
+}
+
 CLEAT_TC(command__bad)
 {
 	struct child source;
@@ -273,6 +288,7 @@ CLEAT_TC(command__does_not_end)
 	migrate(control, "exec:cat >/dev/null; cat hold; touch ended", "");
 	REQUIRE_SOON(!strstr(await_status(control, "\"stopped\""),
 			     "\"device_state\":0,"));
+	require_answer(control, CANCEL, "too late");
 	deadline = deadline_in(PATIENCE_MS);
 	quit(&source, control);
 	ATF_REQUIRE(deadline_left(&deadline));
@@ -380,6 +396,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, failure__target_dies);
 	ATF_TP_ADD_TC(tp, cancel__target_silent);
 	ATF_TP_ADD_TC(tp, cancel__not_taken_in);
+	ATF_TP_ADD_TC(tp, cancel__incoming);
 	ATF_TP_ADD_TC(tp, command__bad);
 	ATF_TP_ADD_TC(tp, command__failed);
 	ATF_TP_ADD_TC(tp, command__does_not_end);
