@@ -148,10 +148,10 @@ static int make_marks(struct cleat_binding *binding)
 {
 	size_t slots = binding->runs.num_slots + 1;
 
-	binding->slot_in = calloc(slots, sizeof(bool));
+	binding->slot_states = calloc(slots, sizeof(*binding->slot_states));
 	binding->slots = calloc(slots, sizeof(*binding->slots));
 	binding->kick_in = calloc(binding->io_fds.num + 1, sizeof(bool));
-	return binding->slot_in && binding->slots && binding->kick_in ?
+	return binding->slot_states && binding->slots && binding->kick_in ?
 		       0 :
 		       -ENOMEM;
 }
@@ -245,9 +245,33 @@ make_binding(struct cleat_mmio *mmio, const struct cleat_binding_config *config)
 	return binding;
 }
 
+/*
+ * What the VM has not let go the guest still reaches. It must not find there
+ * what this process maps next.
+ */
+static void keep_stuck(struct cleat_binding *binding)
+{
+	const struct cleat_vm_ops *ops = &binding->ops;
+	bool any = false;
+
+	for (unsigned i = 0; i < binding->runs.num_slots; i++) {
+		unsigned area = binding->runs.slots[i].area;
+
+		if (!binding->slot_states ||
+		    binding->slot_states[i] == CLEAT_SLOT_OUT)
+			continue;
+		cleat_file_keep(binding, binding->area_hosts[area]);
+		any = true;
+	}
+	if (any && ops->log)
+		ops->log(ops->opaque, "the VM has not let go of a memory slot: "
+				      "what is behind it stays mapped");
+}
+
 /* All but the memory, which a parked access may still have pinned. */
 static void free_ways(struct cleat_binding *binding)
 {
+	keep_stuck(binding);
 	cleat_files_unmap(binding);
 	cleat_io_fds_free(&binding->io_fds);
 	cleat_runs_free(&binding->runs);
@@ -255,7 +279,7 @@ static void free_ways(struct cleat_binding *binding)
 	free(binding->area_hosts);
 	free(binding->shadow_hosts);
 	free(binding->windows);
-	free(binding->slot_in);
+	free(binding->slot_states);
 	free(binding->slots);
 	free(binding->kick_in);
 	free(binding->zones);
@@ -361,7 +385,8 @@ struct cleat_binding *cleat_mmio_unbind(struct cleat_binding *binding)
 static bool is_installed(const struct cleat_binding *binding,
 			 const struct cleat_run *run)
 {
-	bool installed = run->slot >= 0 && binding->slot_in[run->slot];
+	bool installed = run->slot >= 0 &&
+			 binding->slot_states[run->slot] == CLEAT_SLOT_IN;
 
 	if (run->slot >= 0 && !installed)
 		return false;

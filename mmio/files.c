@@ -157,6 +157,17 @@ uint8_t *cleat_file_host(const struct cleat_file_map *map, uint64_t offset)
 	return map->host ? map->host + (offset - map->start) : NULL;
 }
 
+void cleat_file_keep(struct cleat_binding *binding, const uint8_t *host)
+{
+	for (unsigned i = 0; i < binding->num_maps; i++) {
+		struct cleat_file_map *map = &binding->maps[i];
+
+		if (map->host &&
+		    (uintptr_t)host - (uintptr_t)map->host < map->length)
+			map->host = NULL;
+	}
+}
+
 void cleat_files_unmap(struct cleat_binding *binding)
 {
 	for (unsigned i = 0; i < binding->num_maps; i++)

@@ -52,7 +52,7 @@ void cleat_binding_withdraw(struct cleat_binding *binding)
 
 	pthread_mutex_lock(&mmio->lock);
 	binding->gone = true;
-	make_absent(binding);
+	atomic_store(&binding->lost, true);
 	cleat_binding_unpublish(binding);
 	cleat_mmio_settle(mmio, binding->space);
 	pthread_mutex_unlock(&mmio->lock);
@@ -77,7 +77,7 @@ static bool has_shrunk(const struct cleat_resolve_area *area)
 static bool has_slot(const struct cleat_binding *binding)
 {
 	for (unsigned i = 0; i < binding->runs.num_slots; i++)
-		if (binding->slot_in[i])
+		if (binding->slot_states[i] != CLEAT_SLOT_OUT)
 			return true;
 	return false;
 }
@@ -87,7 +87,7 @@ static bool is_broken(const struct cleat_binding *binding)
 	if (cleat_device_is_lost(binding->dev))
 		return true;
 	for (unsigned i = 0; i < binding->runs.num_slots; i++)
-		if (binding->slot_in[i] &&
+		if (binding->slot_states[i] != CLEAT_SLOT_OUT &&
 		    has_shrunk(&binding->areas[binding->runs.slots[i].area]))
 			return true;
 	return false;

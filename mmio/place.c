@@ -12,6 +12,18 @@
 
 /* --- Slots and ioeventfds --------------------------------------------------- */
 
+/* False if the VM does not let it go: the guest may go on reaching it. */
+static bool remove_slot(struct cleat_binding *b, unsigned i)
+{
+	enum cleat_slot_state *state = &b->slot_states[i];
+
+	if (*state != CLEAT_SLOT_OUT)
+		*state = b->ops.slot_remove(b->ops.opaque, b->slots[i]) ?
+				 CLEAT_SLOT_STUCK :
+				 CLEAT_SLOT_OUT;
+	return *state == CLEAT_SLOT_OUT;
+}
+
 static void add_slot(struct cleat_binding *b, unsigned i, uint64_t page)
 {
 	const struct cleat_run_slot *slot = &b->runs.slots[i];
@@ -21,12 +33,14 @@ static void add_slot(struct cleat_binding *b, unsigned i, uint64_t page)
 	/* A region smaller than a page may be anywhere in one. */
 	if (!b->ops.slot_add || !b->ops.slot_remove || guest % page)
 		return;
+	/* One that was stuck when the region was elsewhere. */
+	if (!remove_slot(b, i))
+		return;
 	host += slot->offset - b->areas[slot->area].offset;
-	b->slot_in[i] = !b->ops.slot_add(b->ops.opaque, guest, slot->length,
-					 host,
-					 slot->writable ? 0 :
-							  CLEAT_SLOT_READONLY,
-					 &b->slots[i]);
+	if (!b->ops.slot_add(b->ops.opaque, guest, slot->length, host,
+			     slot->writable ? 0 : CLEAT_SLOT_READONLY,
+			     &b->slots[i]))
+		b->slot_states[i] = CLEAT_SLOT_IN;
 }
 
 static struct cleat_ioeventfd kick_at(const struct cleat_binding *b,
@@ -119,14 +133,9 @@ void cleat_binding_install(struct cleat_binding *binding)
 
 void cleat_binding_uninstall(struct cleat_binding *binding)
 {
-	if (binding->placement != CLEAT_PLACED)
-		return;
-	for (unsigned i = 0; i < binding->runs.num_slots; i++) {
-		if (binding->slot_in[i])
-			binding->ops.slot_remove(binding->ops.opaque,
-						 binding->slots[i]);
-		binding->slot_in[i] = false;
-	}
+	/* Placed or not: some may have been stuck the last time. */
+	for (unsigned i = 0; i < binding->runs.num_slots; i++)
+		remove_slot(binding, i);
 	if (binding->ops.ioeventfd_remove)
 		each_kick(binding, remove_kick);
 	remove_zones(binding);
@@ -175,11 +184,10 @@ bool cleat_binding_unpublish(struct cleat_binding *binding)
 
 	if (binding->placement == CLEAT_WAITING)
 		stop_waiting(binding);
-	if (placed) {
-		cleat_binding_uninstall(binding);
+	cleat_binding_uninstall(binding);
+	if (placed)
 		cleat_table_remove(space_of(binding)->table, binding->address,
 				   binding->length);
-	}
 	binding->placement = CLEAT_UNPLACED;
 	return placed;
 }

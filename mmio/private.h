@@ -89,6 +89,12 @@ enum cleat_placement {
 	CLEAT_PLACED,
 };
 
+enum cleat_slot_state {
+	CLEAT_SLOT_OUT,
+	CLEAT_SLOT_IN, /* where its binding is */
+	CLEAT_SLOT_STUCK, /* the VM did not let it go: where that was before */
+};
+
 struct cleat_binding {
 	/*
 	 * What every access looks at, in one cache line: with many regions,
@@ -132,7 +138,7 @@ struct cleat_binding {
 	bool seen; /* an access may have found it */
 	bool no_memory; /* the last try to publish it failed for that */
 	bool gone;	/* taken out for good */
-	bool *slot_in;
+	enum cleat_slot_state *slot_states;
 	uint32_t *slots;
 	bool *kick_in;
 
@@ -210,6 +216,8 @@ struct cleat_file_map *cleat_file_map(struct cleat_binding *binding, int fd,
 				      bool write);
 void cleat_files_unmap(struct cleat_binding *binding);
 uint8_t *cleat_file_host(const struct cleat_file_map *map, uint64_t offset);
+/* Never unmap the mapping that @host is in. */
+void cleat_file_keep(struct cleat_binding *binding, const uint8_t *host);
 
 /* refs.c */
 /* The binding at an address, counted into; NULL if there is none. */

@@ -70,7 +70,10 @@ struct cleat_coalesced {
  * @slot_add:    put @length bytes at @host under the guest address @guest
  *               without exits, flags CLEAT_SLOT_*; give a number by which
  *               slot_remove knows it. NULL or an error: that part is trapped.
- * @slot_remove: and take it away; when it returns, no vCPU reaches @host.
+ * @slot_remove: and take it away; when it returns 0, no vCPU reaches @host. An
+ *               error: the guest may go on reaching it. The same number comes
+ *               again when the region is placed or unplaced the next time, and
+ *               when it is unbound; after that @host stays mapped for good.
  * @ioeventfd_add: register a kick. NULL or an error: the write exits, and the
  *               vCPU's thread kicks the eventfd; no message either.
  * @ioeventfd_remove: and take it away; the same struct as added.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #include "tests/kvm/fixture.h"
 
@@ -146,6 +147,30 @@ CLEAT_TC(remove__not_ours)
 	machine_end(&m);
 }
 
+/* To another process than the VM's KVM says EIO: the number stays taken. */
+CLEAT_TC(remove__refused)
+{
+	struct machine m;
+	struct pages p;
+	uint32_t slot;
+	int status;
+	pid_t pid;
+
+	pages_start(&p);
+	machine_start(&m, tc, GUEST_IRQCHIP_KERNEL, NULL);
+	ATF_REQUIRE_EQ(0, add(&m, WINDOW, p.host, 0, &slot));
+	pid = fork();
+	if (!pid)
+		_exit(m.ops->slot_remove(m.ops->opaque, slot) != -EIO ||
+		      m.ops->slot_remove(m.ops->opaque, slot) != -EIO);
+	ATF_REQUIRE_EQ(pid, waitpid(pid, &status, 0));
+	ATF_CHECK_EQ(0, status);
+	ATF_CHECK_EQ(0, loads(&m, WINDOW));
+	ATF_CHECK_EQ(0, m.ops->slot_remove(m.ops->opaque, slot));
+	machine_end(&m);
+	pages_end(&p);
+}
+
 CLEAT_TC(map__overlap)
 {
 	struct machine m;
@@ -225,6 +250,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, remove__traps_again);
 	ATF_TP_ADD_TC(tp, remove__placed_elsewhere);
 	ATF_TP_ADD_TC(tp, remove__not_ours);
+	ATF_TP_ADD_TC(tp, remove__refused);
 	ATF_TP_ADD_TC(tp, map__overlap);
 	ATF_TP_ADD_TC(tp, map__not_whole_pages);
 	ATF_TP_ADD_TC(tp, destroy__slots_left);

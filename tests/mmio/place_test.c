@@ -154,6 +154,76 @@ CLEAT_TC(place__vmm_refuses)
 	tear_down(&s);
 }
 
+/* Each change tries again to have it taken away. */
+CLEAT_TC(place__slot_not_let_go)
+{
+	struct setting s = { 0 };
+
+	set_up(&s);
+	s.vm.mmio = NULL;
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	vm_said(&s.vm);
+	s.vm.keep = -ENOMEM;
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT + BAR));
+	ATF_CHECK_STREQ("-slot:feb01000 -kick:feb00010:4=9 "
+			"-slot:feb01000 +kick:feb04010:4=9",
+			vm_said(&s.vm));
+	/* It is not where the region is now, which the vCPU's thread reaches. */
+	ATF_CHECK(!segment(s.binding, 3).installed);
+	store(s.mmio, AT + BAR + PAGE, 0x1234, 4);
+	ATF_CHECK_EQ(0x1234, *(uint32_t *)s.vm.host);
+	cleat_binding_unplace(s.binding);
+	vm_said(&s.vm);
+	s.vm.keep = 0;
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	ATF_CHECK_STREQ("-slot:feb01000 +slot:feb01000:1000 "
+			"+kick:feb00010:4=9",
+			vm_said(&s.vm));
+	ATF_CHECK(segment(s.binding, 3).installed);
+	tear_down(&s);
+}
+
+static bool is_mapped(void *host)
+{
+	unsigned char in_core;
+
+	return !mincore(host, PAGE, &in_core);
+}
+
+CLEAT_TC(unbind__slot_not_let_go)
+{
+	struct setting s = { 0 };
+
+	set_up(&s);
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	s.vm.keep = -ENOMEM;
+	cleat_binding_unplace(s.binding);
+	vm_said(&s.vm);
+	s.binding = cleat_mmio_unbind(s.binding);
+	ATF_CHECK_STREQ("-slot:feb01000!", vm_said(&s.vm));
+	/* Where the guest may still store, nothing else may come to be. */
+	ATF_REQUIRE(is_mapped(s.vm.host));
+	ATF_REQUIRE_EQ(1, pwrite(s.fd, "x", 1, 0));
+	ATF_CHECK_EQ('x', *(char *)s.vm.host);
+	munmap(s.vm.host, PAGE);
+	tear_down(&s);
+}
+
+/* And what was let go in the end is unmapped as ever. */
+CLEAT_TC(unbind__slot_let_go_at_last)
+{
+	struct setting s = { 0 };
+
+	set_up(&s);
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	s.vm.keep = -ENOMEM;
+	cleat_binding_unplace(s.binding);
+	s.vm.keep = 0;
+	s.binding = cleat_mmio_unbind(s.binding);
+	ATF_CHECK(!is_mapped(s.vm.host));
+	tear_down(&s);
+}
+
 CLEAT_TC(place__not_at_a_page)
 {
 	struct setting s = { 0 };
@@ -662,6 +732,9 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, place__unbound_where_it_is);
 	ATF_TP_ADD_TC(tp, place__segments_tell);
 	ATF_TP_ADD_TC(tp, place__vmm_refuses);
+	ATF_TP_ADD_TC(tp, place__slot_not_let_go);
+	ATF_TP_ADD_TC(tp, unbind__slot_not_let_go);
+	ATF_TP_ADD_TC(tp, unbind__slot_let_go_at_last);
 	ATF_TP_ADD_TC(tp, place__not_at_a_page);
 	ATF_TP_ADD_TC(tp, place__page_that_can_shrink);
 	ATF_TP_ADD_TC(tp, place__read_only_region);

@@ -171,6 +171,7 @@ static int on_slot_add(void *opaque, uint64_t guest, uint64_t length,
 	    guest, more);
 	if (vm->refuse)
 		return vm->refuse;
+	vm->host = host;
 	vm->slots[vm->num_slots % 64] = guest;
 	*ret_slot = vm->num_slots++;
 	return 0;
@@ -181,7 +182,7 @@ static int on_slot_remove(void *opaque, uint32_t slot)
 	struct vm *vm = opaque;
 
 	say(vm, "-slot", CLEAT_MEMORY, vm->slots[slot % 64], "");
-	return 0;
+	return vm->keep;
 }
 
 static void say_kick(struct vm *vm, const char *what,

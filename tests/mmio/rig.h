@@ -73,7 +73,9 @@ struct cleat_binding *rig_bind(struct rig *rig, struct cleat_mmio *mmio,
  * @text:   one word for each call: "+slot:ADDRESS:LENGTH", "-slot:ADDRESS",
  *          "+kick:ADDRESS:LENGTH[=VALUE]", "-kick:...", an "r" after "+slot" for
  *          a read-only one, a "!" at the end if the address was not published
- * @refuse: what every call is answered with
+ * @refuse: what every call is answered with that adds something
+ * @keep:   what slot_remove is answered with
+ * @host:   behind the last slot
  */
 struct vm {
 	struct cleat_vm_ops ops;
@@ -81,6 +83,8 @@ struct vm {
 	pthread_mutex_t lock; /* of the text */
 	char text[4096];
 	int refuse;
+	int keep;
+	void *host;
 	uint64_t slots[64];
 	unsigned num_slots;
 };
