@@ -63,8 +63,16 @@ void cleat_binding_withdraw(struct cleat_binding *binding)
 
 /* --- Faults ----------------------------------------------------------------- */
 
-/* Times that cleat_mmio_fault() found something, in the whole process. */
-static _Atomic uint64_t mends;
+/*
+ * Control lock held. Numbers of all tables, so that a thread that has been at
+ * another one does not take that one's for this one's.
+ */
+void cleat_mmio_mended(struct cleat_mmio *mmio)
+{
+	static _Atomic uint64_t mends;
+
+	mmio->last_mend = atomic_fetch_add(&mends, 1) + 1;
+}
 
 static bool has_shrunk(const struct cleat_resolve_area *area)
 {
@@ -94,7 +102,7 @@ static bool is_broken(const struct cleat_binding *binding)
 }
 
 /* Control lock held. */
-static void mend(struct cleat_mmio *mmio)
+static void end_cheats(struct cleat_mmio *mmio)
 {
 	struct cleat_binding *binding;
 
@@ -107,25 +115,39 @@ static void mend(struct cleat_mmio *mmio)
 				  "region %u: the server shrank a file under "
 				  "the guest",
 				  binding->region);
-		atomic_fetch_add(&mends, 1);
 	}
+}
+
+/*
+ * Control lock held. Pages that were missing when the guest touched them may
+ * be there again when we look, and those of huge pages can be missing from a
+ * file that is as long as ever. So whatever could have been missing is the
+ * guest's no more; message by message it goes on.
+ */
+static void take_no_chances(struct cleat_mmio *mmio)
+{
+	struct cleat_binding *binding;
+
+	for (binding = mmio->bindings; binding; binding = binding->next)
+		cleat_binding_remove_unsafe(binding);
 }
 
 int cleat_mmio_fault(struct cleat_mmio *mmio)
 {
 	/*
-	 * Several vCPUs run into one hole, and one of them mends it: what
-	 * happened since this thread asked last counts for it too.
+	 * Several vCPUs run into one hole, and one of them mends it, or the
+	 * device goes, or the guest itself moves the region: a slot that was
+	 * taken out since this thread asked last may be the one it ran into.
 	 */
 	static _Thread_local uint64_t seen;
-	uint64_t now;
+	bool mended;
 
 	pthread_mutex_lock(&mmio->lock);
-	mend(mmio);
+	end_cheats(mmio);
+	if (mmio->last_mend == seen)
+		take_no_chances(mmio);
+	mended = mmio->last_mend != seen;
+	seen = mmio->last_mend;
 	pthread_mutex_unlock(&mmio->lock);
-	now = atomic_load(&mends);
-	if (now == seen)
-		return -ENOENT;
-	seen = now;
-	return 0;
+	return mended ? 0 : -ENOENT;
 }

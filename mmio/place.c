@@ -12,16 +12,24 @@
 
 /* --- Slots and ioeventfds --------------------------------------------------- */
 
+static bool is_safe(const struct cleat_binding *b, unsigned i)
+{
+	return b->areas[b->runs.slots[i].area].safe;
+}
+
 /* False if the VM does not let it go: the guest may go on reaching it. */
 static bool remove_slot(struct cleat_binding *b, unsigned i)
 {
-	enum cleat_slot_state *state = &b->slot_states[i];
-
-	if (*state != CLEAT_SLOT_OUT)
-		*state = b->ops.slot_remove(b->ops.opaque, b->slots[i]) ?
-				 CLEAT_SLOT_STUCK :
-				 CLEAT_SLOT_OUT;
-	return *state == CLEAT_SLOT_OUT;
+	if (b->slot_states[i] == CLEAT_SLOT_OUT)
+		return true;
+	if (b->ops.slot_remove(b->ops.opaque, b->slots[i])) {
+		b->slot_states[i] = CLEAT_SLOT_STUCK;
+		return false;
+	}
+	b->slot_states[i] = CLEAT_SLOT_OUT;
+	if (!is_safe(b, i))
+		cleat_mmio_mended(b->mmio);
+	return true;
 }
 
 static void add_slot(struct cleat_binding *b, unsigned i, uint64_t page)
@@ -139,6 +147,13 @@ void cleat_binding_uninstall(struct cleat_binding *binding)
 	if (binding->ops.ioeventfd_remove)
 		each_kick(binding, remove_kick);
 	remove_zones(binding);
+}
+
+void cleat_binding_remove_unsafe(struct cleat_binding *binding)
+{
+	for (unsigned i = 0; i < binding->runs.num_slots; i++)
+		if (!is_safe(binding, i))
+			remove_slot(binding, i);
 }
 
 /* --- In and out of the table ------------------------------------------------- */

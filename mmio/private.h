@@ -194,6 +194,7 @@ struct cleat_mmio {
 	struct cleat_mmio_space spaces[2];
 	struct cleat_binding *bindings;
 	uint64_t next_serial;
+	uint64_t last_mend; /* 0: none; see cleat_mmio_mended() */
 	struct cleat_ring ring;
 };
 
@@ -243,6 +244,8 @@ bool cleat_mmio_is_reserved(const struct cleat_mmio_space *space,
 /* Make slots and ioeventfds where the binding is placed, or take them away. */
 void cleat_binding_install(struct cleat_binding *binding);
 void cleat_binding_uninstall(struct cleat_binding *binding);
+/* Take those slots away whose pages the server can take away. */
+void cleat_binding_remove_unsafe(struct cleat_binding *binding);
 /* Out of the table and of the waiting; true if it had been in the table. */
 bool cleat_binding_unpublish(struct cleat_binding *binding);
 /* Into the list of those who wait for their address. Not in the table. */
@@ -284,5 +287,7 @@ bool cleat_binding_must_order(struct cleat_binding *binding);
 int cleat_binding_hook(struct cleat_binding *binding);
 /* Out of everything, nobody inside. May be called twice. */
 void cleat_binding_withdraw(struct cleat_binding *binding);
+/* A slot is gone through which a guest may have run into a hole. */
+void cleat_mmio_mended(struct cleat_mmio *mmio);
 
 #endif

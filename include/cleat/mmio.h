@@ -239,11 +239,17 @@ CLEAT_API int cleat_mmio_drain(struct cleat_mmio *mmio);
  * @mmio: the table
  *
  * Looks for mapped segments whose file no longer has the pages, takes them out
- * of the guest and ends the connection to their servers.
+ * of the guest and ends the connection to their servers. If there are none, the
+ * pages may be back already, or be gone with their slot: then, unless such a
+ * slot was taken out anyway since this thread asked last, all segments whose
+ * pages can go away (no F_SEAL_SHRINK, or huge pages) are taken out, and go by
+ * message until the region is placed the next time. So a VMM that has other
+ * reasons for such faults looks for those first.
  *
  * Context: vCPU threads. Sleeps.
- * Return: 0: something was mended by this or by another thread since this one
- * asked last, run the vCPU again; -ENOENT: the fault is not the library's.
+ * Return: 0: a slot was taken out that may have been the cause, by this or by
+ * another thread, since this one asked last, run the vCPU again; -ENOENT: the
+ * fault is not the library's.
  */
 CLEAT_API int cleat_mmio_fault(struct cleat_mmio *mmio);
 

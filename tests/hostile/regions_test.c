@@ -388,6 +388,34 @@ CLEAT_TC(shrunk__host_access)
 	scene_end(&scene);
 }
 
+/* A file without a seal is under the guest. */
+static void shrinkable_begin(struct scene *scene, struct answer *answer,
+			     struct bound *bound,
+			     int (*on)(struct model *model,
+				       const struct peer_message *m))
+{
+	plain(answer, MAPS);
+	answer->fds[0] = memfd(LENGTH, 0);
+	answer->n_fds = 1;
+	scene_begin(scene);
+	scene->bad.on = on;
+	scene->bad.arg = answer;
+	scene_open(scene);
+	bound_begin(bound, scene->dev);
+	ATF_REQUIRE_EQ(1, bound->slots);
+}
+
+static void shrinkable_end(struct scene *scene, struct answer *answer,
+			   struct bound *bound)
+{
+	/* Nothing is left that the guest could run into. */
+	ATF_CHECK_EQ(0, bound->slots);
+	ATF_CHECK_EQ(-ENOENT, cleat_mmio_fault(bound->mmio));
+	bound_end(bound);
+	close_fds(answer);
+	scene_end(scene);
+}
+
 /* The guest ran into the hole: KVM_RUN has failed with EFAULT. */
 CLEAT_TC(shrunk__guest_access)
 {
@@ -395,23 +423,60 @@ CLEAT_TC(shrunk__guest_access)
 	struct bound bound;
 	struct scene scene;
 
-	plain(&answer, MAPS);
-	answer.fds[0] = memfd(LENGTH, 0);
-	answer.n_fds = 1;
-	scene_begin(&scene);
-	scene.bad.on = say_answer;
-	scene.bad.arg = &answer;
-	scene_open(&scene);
-	bound_begin(&bound, scene.dev);
-	ATF_CHECK_EQ(-ENOENT, cleat_mmio_fault(bound.mmio));
+	shrinkable_begin(&scene, &answer, &bound, say_answer);
 	ATF_REQUIRE_EQ(0, ftruncate(answer.fds[0], 0x1000));
 	ATF_CHECK_EQ(0, cleat_mmio_fault(bound.mmio));
-	ATF_CHECK_EQ(0, bound.slots);
 	scene_lost(&scene, -EFAULT, "shrank a file under the guest");
 	ATF_CHECK_EQ(UINT32_MAX, bound_load(&bound, 0x8000, 4));
-	bound_end(&bound);
-	close_fds(&answer);
-	scene_end(&scene);
+	shrinkable_end(&scene, &answer, &bound);
+}
+
+/* It was there for as long as it took to stop the guest. */
+CLEAT_TC(shrunk__and_grown)
+{
+	struct answer answer;
+	struct bound bound;
+	struct scene scene;
+
+	shrinkable_begin(&scene, &answer, &bound, say_answer);
+	ATF_REQUIRE_EQ(0, ftruncate(answer.fds[0], 0x1000));
+	ATF_REQUIRE_EQ(0, ftruncate(answer.fds[0], LENGTH));
+	ATF_CHECK_EQ(0, cleat_mmio_fault(bound.mmio));
+	scene_stands(&scene);
+	bound_load(&bound, 0x8000, 4);
+	ATF_CHECK_EQ(1, model_count(&scene.bad, VFIO_USER_REGION_READ));
+	shrinkable_end(&scene, &answer, &bound);
+}
+
+static int shrink_and_leave(struct model *model, const struct peer_message *m)
+{
+	struct answer *answer = model->arg;
+
+	if (m->header.command != VFIO_USER_REGION_READ)
+		return say_answer(model, m);
+	return ftruncate(answer->fds[0], 0x1000) ? -errno : -ESHUTDOWN;
+}
+
+static bool is_trapped(struct bound *bound)
+{
+	struct cleat_segment segment;
+
+	return !cleat_binding_segment(bound->binding, 0, &segment) &&
+	       segment.read_way == CLEAT_WAY_TRAP;
+}
+
+/* And is gone itself before the guest's thread can ask why it was stopped. */
+CLEAT_TC(shrunk__and_left)
+{
+	struct answer answer;
+	struct bound bound;
+	struct scene scene;
+
+	shrinkable_begin(&scene, &answer, &bound, shrink_and_leave);
+	ATF_CHECK_EQ(-ENOTCONN, scene_read(&scene));
+	REQUIRE_SOON(is_trapped(&bound));
+	ATF_CHECK_EQ(0, cleat_mmio_fault(bound.mmio));
+	shrinkable_end(&scene, &answer, &bound);
 }
 
 ATF_TP_ADD_TCS(tp)
@@ -442,5 +507,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, file__on_fuse);
 	ATF_TP_ADD_TC(tp, shrunk__host_access);
 	ATF_TP_ADD_TC(tp, shrunk__guest_access);
+	ATF_TP_ADD_TC(tp, shrunk__and_grown);
+	ATF_TP_ADD_TC(tp, shrunk__and_left);
 	return atf_no_error();
 }

@@ -592,16 +592,22 @@ static int fault_elsewhere(struct cleat_mmio *mmio)
 	return (int)(intptr_t)result;
 }
 
+/* A page that its server can take away is under the guest. */
+static void set_up_unsealed(struct setting *s)
+{
+	open_rig(s, 0);
+	s->binding = rig_bind(&s->rig, s->mmio, &s->vm, 0);
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s->binding, AT));
+	ATF_REQUIRE_STREQ("+slot:feb01000:1000 +kick:feb00010:4=9",
+			  vm_said(&s->vm));
+}
+
 CLEAT_TC(fault__file_that_shrank)
 {
 	struct setting s = { 0 };
 	struct cleat_error why;
 
-	open_rig(&s, 0);
-	s.binding = rig_bind(&s.rig, s.mmio, &s.vm, 0);
-	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
-	ATF_REQUIRE_EQ(-ENOENT, cleat_mmio_fault(s.mmio));
-	vm_said(&s.vm);
+	set_up_unsealed(&s);
 	ATF_REQUIRE_EQ(0, ftruncate(s.fd, 0));
 	ATF_REQUIRE_EQ(0, cleat_mmio_fault(s.mmio));
 	ATF_REQUIRE_STREQ("-slot:feb01000 -kick:feb00010:4=9",
@@ -615,6 +621,92 @@ CLEAT_TC(fault__file_that_shrank)
 	ATF_REQUIRE_EQ(0, fault_elsewhere(s.mmio));
 	ATF_REQUIRE_EQ(-ENOENT, cleat_mmio_fault(s.mmio));
 	tear_down(&s);
+}
+
+/* And grew before anybody looked: its device is not lost, but trusted less. */
+CLEAT_TC(fault__file_that_grew_again)
+{
+	struct setting s = { 0 };
+
+	set_up_unsealed(&s);
+	ATF_REQUIRE_EQ(0, ftruncate(s.fd, 0));
+	ATF_REQUIRE_EQ(0, ftruncate(s.fd, PAGE));
+	ATF_REQUIRE_EQ(0, cleat_mmio_fault(s.mmio));
+	ATF_REQUIRE_STREQ("-slot:feb01000", vm_said(&s.vm));
+	ATF_REQUIRE(!segment(s.binding, 3).installed);
+	ATF_REQUIRE_EQ(0, cleat_device_failure(s.rig.dev, NULL));
+	s.rig.regs[PAGE] = 0x42;
+	ATF_REQUIRE_EQ(0x42, load(s.mmio, AT + PAGE, 1));
+	ATF_REQUIRE_EQ(-ENOENT, cleat_mmio_fault(s.mmio));
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT + BAR));
+	ATF_REQUIRE_STREQ("-kick:feb00010:4=9 "
+			  "+slot:feb05000:1000 +kick:feb04010:4=9",
+			  vm_said(&s.vm));
+	ATF_REQUIRE_EQ(0, cleat_mmio_fault(s.mmio));
+	tear_down(&s);
+}
+
+/* The device's loss has taken the slot out before the vCPU could ask. */
+CLEAT_TC(fault__server_that_left)
+{
+	struct setting s = { 0 };
+
+	set_up_unsealed(&s);
+	s.vm.mmio = NULL;
+	ATF_REQUIRE_EQ(0, ftruncate(s.fd, 0));
+	rig_kill_server(&s.rig);
+	REQUIRE_SOON(segment(s.binding, 3).read_way == CLEAT_WAY_TRAP);
+	ATF_REQUIRE_EQ(0, cleat_mmio_fault(s.mmio));
+	ATF_REQUIRE_EQ(-ENOENT, cleat_mmio_fault(s.mmio));
+	tear_down(&s);
+}
+
+/* Another vCPU has. */
+CLEAT_TC(fault__region_that_moved)
+{
+	struct setting s = { 0 };
+
+	set_up_unsealed(&s);
+	ATF_REQUIRE_EQ(0, ftruncate(s.fd, 0));
+	cleat_binding_unplace(s.binding);
+	ATF_REQUIRE_EQ(0, cleat_mmio_fault(s.mmio));
+	ATF_REQUIRE_EQ(-ENOENT, cleat_mmio_fault(s.mmio));
+	/* There was no hole when it was under the guest again. */
+	ATF_REQUIRE_EQ(0, cleat_device_failure(s.rig.dev, NULL));
+	tear_down(&s);
+}
+
+/* As long as the guest has it, it would run into the same hole again. */
+CLEAT_TC(fault__slot_not_let_go)
+{
+	struct setting s = { 0 };
+
+	set_up_unsealed(&s);
+	ATF_REQUIRE_EQ(0, ftruncate(s.fd, 0));
+	s.vm.keep = -ENOMEM;
+	ATF_REQUIRE_EQ(-ENOENT, cleat_mmio_fault(s.mmio));
+	s.vm.keep = 0;
+	ATF_REQUIRE_EQ(0, cleat_mmio_fault(s.mmio));
+	ATF_REQUIRE_EQ(-ENOENT, cleat_mmio_fault(s.mmio));
+	tear_down(&s);
+}
+
+/* Sealed pages are always there, and another VM's faults are its own. */
+CLEAT_TC(fault__not_ours)
+{
+	struct setting s = { 0 }, other = { 0 };
+
+	set_up(&s);
+	set_up_unsealed(&other);
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	vm_said(&s.vm);
+	ATF_REQUIRE_EQ(-ENOENT, cleat_mmio_fault(s.mmio));
+	ATF_REQUIRE_STREQ("", vm_said(&s.vm));
+	cleat_binding_unplace(other.binding);
+	cleat_binding_unplace(s.binding);
+	ATF_REQUIRE_EQ(-ENOENT, cleat_mmio_fault(s.mmio));
+	tear_down(&s);
+	tear_down(&other);
 }
 
 /* --- Once more ----------------------------------------------------------------- */
@@ -751,6 +843,11 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, lost__taken_out);
 	ATF_TP_ADD_TC(tp, shutdown__taken_out);
 	ATF_TP_ADD_TC(tp, fault__file_that_shrank);
+	ATF_TP_ADD_TC(tp, fault__file_that_grew_again);
+	ATF_TP_ADD_TC(tp, fault__server_that_left);
+	ATF_TP_ADD_TC(tp, fault__region_that_moved);
+	ATF_TP_ADD_TC(tp, fault__slot_not_let_go);
+	ATF_TP_ADD_TC(tp, fault__not_ours);
 	ATF_TP_ADD_TC(tp, refresh__where_it_is);
 	ATF_TP_ADD_TC(tp, refresh__not_placed);
 	ATF_TP_ADD_TC(tp, refresh__one_that_waits);
