@@ -35,6 +35,19 @@ static void set_serial(struct cleat_nvme *n, const char *serial)
 					      1000000000000000ull));
 }
 
+/* Version 8: what it is made of is our own business. */
+static void set_uuid(struct cleat_nvme *n)
+{
+	unsigned char *uuid = n->uuid;
+
+	memcpy(uuid, n->disk->identity, sizeof(n->uuid));
+	for (unsigned i = 0; n->serial[i]; i++)
+		uuid[i % 16] =
+			(unsigned char)(uuid[i % 16] * 31 ^ n->serial[i]);
+	uuid[6] = (uuid[6] & 0x0f) | 0x80;
+	uuid[8] = (uuid[8] & 0x3f) | 0x80;
+}
+
 static bool allocate(struct cleat_nvme *n)
 {
 	n->sqs = calloc(n->queues + 1, sizeof(*n->sqs));
@@ -61,6 +74,7 @@ struct cleat_nvme *cleat_nvme_new(const struct cleat_nvme_config *config,
 	n->pci_vendor = config->pci_vendor;
 	n->pci_subvendor = config->pci_subvendor;
 	set_serial(n, config->serial);
+	set_uuid(n);
 	if (!allocate(n)) {
 		cleat_nvme_free(n);
 		return NULL;

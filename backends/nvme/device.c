@@ -20,6 +20,7 @@
 #define DEVICE 0x0001
 #define CLASS_NVME 0x010802
 #define VALUE_SECONDS 2
+#define STATE_VERSION 2
 
 /* ---- what the controller asks of us ---- */
 
@@ -278,10 +279,13 @@ static int save(void *opaque, void *buf, size_t room)
 	return cleat_nvme_save(device->nvme, device->saved++, buf);
 }
 
+/* An older state says less than a guest would notice. */
 static int load(void *opaque, uint32_t version, const void *buf, size_t count)
 {
 	struct nvme_device *device = opaque;
 
+	if (version != STATE_VERSION)
+		return -EPROTONOSUPPORT;
 	return cleat_nvme_load(device->nvme, buf, count);
 }
 
@@ -550,7 +554,7 @@ static int add_migration(struct nvme_device *device,
 				  CLEAT_SERVER_MIGRATE_V1 :
 				  0),
 		.name = "cleat-nvme",
-		.version = 1,
+		.version = STATE_VERSION,
 		.change = change,
 		.save = save,
 		.load = load,

@@ -21,22 +21,10 @@ static void pad(char *field, size_t size, const char *text)
 	memcpy(field, text, length);
 }
 
-/* Version 8: what it is made of is our own business. */
-static void make_uuid(const struct cleat_nvme *n, unsigned char uuid[16])
-{
-	memcpy(uuid, n->disk->identity, 16);
-	for (unsigned i = 0; n->serial[i]; i++)
-		uuid[i % 16] =
-			(unsigned char)(uuid[i % 16] * 31 ^ n->serial[i]);
-	uuid[6] = (uuid[6] & 0x0f) | 0x80;
-	uuid[8] = (uuid[8] & 0x3f) | 0x80;
-}
-
 static void make_nqn(const struct cleat_nvme *n, char *nqn, size_t size)
 {
-	unsigned char u[16];
+	const unsigned char *u = n->uuid;
 
-	make_uuid(n, u);
 	snprintf(nqn, size,
 		 "nqn.2014-08.org.nvmexpress:uuid:%02x%02x%02x%02x-"
 		 "%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
@@ -119,7 +107,7 @@ static unsigned descriptors(struct cleat_nvme *n, struct nvme_request *req)
 
 	if (req->cmd.nsid != 1)
 		return NVME_INVALID_NSID;
-	make_uuid(n, list + 4);
+	memcpy(list + 4, n->uuid, sizeof(n->uuid));
 	return cleat_nvme_data_out(n, req, list, sizeof(list));
 }
 

@@ -22,6 +22,7 @@ struct saved_controller {
 	uint32_t block_size;
 	uint32_t doorbells;
 	char serial[24];
+	unsigned char uuid[16];
 	uint32_t cc, csts, aqa, intms;
 	uint64_t asq, acq;
 	uint32_t page_bits;
@@ -89,6 +90,7 @@ static int save_controller(struct cleat_nvme *n, void *buf)
 	};
 
 	memcpy(saved.serial, n->serial, SERIAL);
+	memcpy(saved.uuid, n->uuid, sizeof(saved.uuid));
 	memcpy(saved.errors, n->errors, sizeof(saved.errors));
 	for (unsigned i = 0; i < FEATURES; i++)
 		saved.features[i] = *feature(&n->features, i);
@@ -247,6 +249,7 @@ static void take_controller(struct cleat_nvme *n,
 			    const struct saved_controller *saved)
 {
 	memcpy(n->serial, saved->serial, SERIAL);
+	memcpy(n->uuid, saved->uuid, sizeof(n->uuid));
 	n->cc = saved->cc;
 	n->aqa = saved->aqa;
 	n->intms = saved->intms;

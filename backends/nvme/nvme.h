@@ -42,7 +42,7 @@ struct cleat_nvme_disk {
 	uint64_t size;
 	uint32_t block_size;
 	bool read_only;
-	uint64_t identity[2]; /* device and inode: stable names derive from it */
+	uint64_t identity[2]; /* device and inode: names are made from it */
 	bool locked;
 	/*
 	 * Linux tells of a lost write once and then forgets it: a later

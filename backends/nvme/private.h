@@ -107,7 +107,9 @@ struct cleat_nvme {
 	unsigned queues;
 	enum cleat_nvme_doorbells doorbells;
 	uint32_t *page;
+	/* The names by which a guest knows the disk; they move with it. */
 	char serial[21];
+	unsigned char uuid[16];
 	uint16_t pci_vendor;
 	uint16_t pci_subvendor;
 
