@@ -40,8 +40,36 @@ static void error_page(struct cleat_nvme *n, void *page)
 			n->errors[(n->n_errors - 1 - i) % NVME_ERRORS_MAX];
 }
 
+struct nvme_work cleat_nvme_work(const struct cleat_nvme *n)
+{
+	struct nvme_work work = n->elsewhere;
+
+	work.bytes_read += n->stats.bytes_read;
+	work.bytes_written += n->stats.bytes_written;
+	work.reads += n->stats.io[NVME_IO_READ] + n->stats.io[NVME_IO_COMPARE];
+	work.writes += n->stats.io[NVME_IO_WRITE];
+	return work;
+}
+
+/*
+ * What was done here before it came is in our statistics, but is no part of
+ * it, or, when it has come back, is counted in it already.
+ */
+void cleat_nvme_set_work(struct cleat_nvme *n, const struct nvme_work *work)
+{
+	struct nvme_work here;
+
+	memset(&n->elsewhere, 0, sizeof(n->elsewhere));
+	here = cleat_nvme_work(n);
+	n->elsewhere.bytes_read = work->bytes_read - here.bytes_read;
+	n->elsewhere.bytes_written = work->bytes_written - here.bytes_written;
+	n->elsewhere.reads = work->reads - here.reads;
+	n->elsewhere.writes = work->writes - here.writes;
+}
+
 static void health_page(struct cleat_nvme *n, void *page)
 {
+	const struct nvme_work work = cleat_nvme_work(n);
 	struct nvme_health *health = page;
 
 	*health = n->health;
@@ -50,11 +78,10 @@ static void health_page(struct cleat_nvme *n, void *page)
 	health->spare = 100;
 	health->spare_threshold = 10;
 	/* Thousands of 512-byte units, rounded up. */
-	health->units_read[0] = (n->stats.bytes_read + 511999) / 512000;
-	health->units_written[0] = (n->stats.bytes_written + 511999) / 512000;
-	health->reads[0] =
-		n->stats.io[NVME_IO_READ] + n->stats.io[NVME_IO_COMPARE];
-	health->writes[0] = n->stats.io[NVME_IO_WRITE];
+	health->units_read[0] = (work.bytes_read + 511999) / 512000;
+	health->units_written[0] = (work.bytes_written + 511999) / 512000;
+	health->reads[0] = work.reads;
+	health->writes[0] = work.writes;
 }
 
 static void firmware_page(struct cleat_nvme *n, void *page)

@@ -33,6 +33,7 @@ struct saved_controller {
 	uint64_t n_errors;
 	struct nvme_events events;
 	struct nvme_health health;
+	struct nvme_work work;
 	struct nvme_error_entry errors[NVME_ERRORS_MAX];
 };
 
@@ -87,6 +88,7 @@ static int save_controller(struct cleat_nvme *n, void *buf)
 		.n_errors = n->n_errors,
 		.events = n->events,
 		.health = n->health,
+		.work = cleat_nvme_work(n),
 	};
 
 	memcpy(saved.serial, n->serial, SERIAL);
@@ -265,6 +267,7 @@ static void take_controller(struct cleat_nvme *n,
 	n->n_errors = saved->n_errors;
 	n->events = saved->events;
 	n->health = saved->health;
+	cleat_nvme_set_work(n, &saved->work);
 	memcpy(n->errors, saved->errors, sizeof(n->errors));
 	n->csts = saved->csts;
 }

@@ -100,6 +100,14 @@ struct nvme_dbbuf {
 	uint64_t eventidx;
 };
 
+/* What the health log counts of I/O. */
+struct nvme_work {
+	uint64_t bytes_read;
+	uint64_t bytes_written;
+	uint64_t reads;
+	uint64_t writes;
+};
+
 struct cleat_nvme {
 	struct cleat_nvme_ops ops;
 	void *opaque;
@@ -149,6 +157,8 @@ struct cleat_nvme {
 	uint64_t n_errors;
 	uint8_t warnings; /* critical warnings, as the health log has them */
 	struct nvme_health health;
+	/* Done in other processes, and so not in our statistics. */
+	struct nvme_work elsewhere;
 	void *bounce; /* NVME_MDTS_BYTES */
 	struct cleat_nvme_stats stats;
 };
@@ -256,6 +266,10 @@ bool cleat_nvme_event_abort(struct cleat_nvme *n, uint16_t cid);
 /* log.c */
 void cleat_nvme_log_error(struct cleat_nvme *n, const struct nvme_request *req,
 			  unsigned status);
+/* All that the disk has done, here and elsewhere. */
+struct nvme_work cleat_nvme_work(const struct cleat_nvme *n);
+/* And now it is this: the state that it came with says so. */
+void cleat_nvme_set_work(struct cleat_nvme *n, const struct nvme_work *work);
 
 /* Constant: there is nothing to get warm. Kelvin. */
 #define NVME_TEMPERATURE 308

@@ -127,10 +127,13 @@ static void count(struct cleat_nvme *n, const struct nvme_request *req)
 		n->stats.admin[req->cmd.opcode]++;
 }
 
-/* When the doorbell for the command at the head was seen. */
+/*
+ * When the doorbell for the command at the head was seen. One that was rung in
+ * another process, before a move, was seen by another clock.
+ */
 static uint64_t take_mark(struct nvme_sq *sq)
 {
-	uint64_t ns = sq->marks[0].ns;
+	uint64_t ns = sq->n_marks ? sq->marks[0].ns : cleat_nvme_now_ns();
 
 	if (sq->n_marks && sq->head == sq->marks[0].tail) {
 		sq->n_marks--;

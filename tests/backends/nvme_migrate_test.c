@@ -60,6 +60,13 @@ static void *admin_data(struct guest *g, unsigned opcode, uint32_t nsid,
 	return g->ram + GUEST_DATA;
 }
 
+static struct nvme_health health(struct guest *g)
+{
+	return *(struct nvme_health *)admin_data(
+		g, NVME_ADMIN_GET_LOG, 0xffffffff,
+		(512 / 4 - 1) << 16 | NVME_LOG_HEALTH);
+}
+
 CLEAT_TC(move__keeps_the_names)
 {
 	struct guest from = { 0 }, to = { 0 };
@@ -80,6 +87,79 @@ CLEAT_TC(move__keeps_the_names)
 	ATF_CHECK(!memcmp(before.subnqn, id->subnqn, sizeof(id->subnqn)));
 	list = admin_data(&to, NVME_ADMIN_IDENTIFY, 1, 3);
 	ATF_CHECK(!memcmp(uuid, list + UUID_AT, sizeof(uuid)));
+	guest_end(&from);
+	guest_end(&to);
+}
+
+static void require_work(struct guest *g, unsigned reads, unsigned writes)
+{
+	const struct nvme_health now = health(g);
+
+	ATF_REQUIRE_EQ(reads, now.reads[0]);
+	ATF_REQUIRE_EQ(writes, now.writes[0]);
+	ATF_REQUIRE_EQ((reads * 4096 + 511999) / 512000, now.units_read[0]);
+	ATF_REQUIRE_EQ((writes * 4096 + 511999) / 512000,
+		       now.units_written[0]);
+}
+
+static void work(struct guest *g, unsigned reads, unsigned writes)
+{
+	while (reads--)
+		ATF_REQUIRE_EQ(NVME_SUCCESS,
+			       guest_command(g, 1,
+					     guest_rw(NVME_IO_READ, 0, 8),
+					     NULL));
+	while (writes--)
+		ATF_REQUIRE_EQ(NVME_SUCCESS,
+			       guest_command(g, 1,
+					     guest_rw(NVME_IO_WRITE, 0, 8),
+					     NULL));
+}
+
+/* The health log counts on, whoever did the work; statistics are our own. */
+CLEAT_TC(move__counts_on)
+{
+	struct guest here = { 0 }, there = { 0 };
+
+	guest_start_io(&here);
+	start_target(&there);
+	work(&here, 130, 260);
+	require_work(&here, 130, 260);
+	ATF_REQUIRE_EQ(0, move(&here, &there));
+	require_work(&there, 130, 260);
+	work(&there, 130, 10);
+	require_work(&there, 260, 270);
+	ATF_CHECK_EQ(10 * 4096,
+		     cleat_nvme_get_stats(there.nvme)->bytes_written);
+	/* And back to a process that has its share in them. */
+	ATF_REQUIRE_EQ(0, move(&there, &here));
+	require_work(&here, 260, 270);
+	work(&here, 1, 1);
+	require_work(&here, 261, 271);
+	guest_end(&here);
+	guest_end(&there);
+}
+
+/* Rung at the source, done at the target: it was not seen at boot. */
+CLEAT_TC(move__command_on_its_way)
+{
+	const struct nvme_command flush = { .opcode = NVME_IO_FLUSH,
+					    .nsid = 1 };
+	struct guest from = { 0 }, to = { 0 };
+	struct nvme_completion done;
+	uint64_t before;
+
+	guest_start_io(&from);
+	start_target(&to);
+	guest_put(&from, 1, &flush);
+	guest_ring(&from, 1);
+	before = cleat_nvme_now_ns();
+	ATF_REQUIRE_EQ(0, move(&from, &to));
+	guest_run(&to);
+	ATF_REQUIRE(guest_take(&to, 1, &done));
+	ATF_CHECK_EQ(1, cleat_nvme_get_stats(to.nvme)->latency_count);
+	ATF_CHECK(cleat_nvme_get_stats(to.nvme)->latency_worst_ns <=
+		  cleat_nvme_now_ns() - before);
 	guest_end(&from);
 	guest_end(&to);
 }
@@ -156,6 +236,8 @@ CLEAT_TC(load__another_version)
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, move__keeps_the_names);
+	ATF_TP_ADD_TC(tp, move__counts_on);
+	ATF_TP_ADD_TC(tp, move__command_on_its_way);
 	ATF_TP_ADD_TC(tp, load__another_version);
 	return atf_no_error();
 }
