@@ -194,6 +194,18 @@ static bool is_serial(const char *serial)
 	return true;
 }
 
+/* A type is a bit's number to whoever delivers them. */
+static bool are_events(const struct nvme_events *events)
+{
+	if (events->n_cids > NVME_AERS_MAX ||
+	    events->n_pending > NVME_EVENTS_MAX)
+		return false;
+	for (unsigned i = 0; i < events->n_pending; i++)
+		if (events->pending[i].type > NVME_EVENT_HEALTH)
+			return false;
+	return true;
+}
+
 /* Another disk, or another shape of controller, is another device. */
 static int check_controller(const struct cleat_nvme *n,
 			    const struct saved_controller *saved)
@@ -206,8 +218,7 @@ static int check_controller(const struct cleat_nvme *n,
 		return -EXDEV;
 	if (saved->cc & ~NVME_CC_FIELDS || saved->csts & ~csts ||
 	    !is_serial(saved->serial) || saved->dbbuf_on > 1 ||
-	    saved->events.n_cids > NVME_AERS_MAX ||
-	    saved->events.n_pending > NVME_EVENTS_MAX)
+	    !are_events(&saved->events))
 		return -EBADMSG;
 	if (saved->csts & NVME_CSTS_RDY &&
 	    (saved->page_bits < 12 || saved->page_bits > 12 + NVME_MPS_MAX))

@@ -164,6 +164,27 @@ CLEAT_TC(move__command_on_its_way)
 	guest_end(&to);
 }
 
+CLEAT_TC(load__unknown_event)
+{
+	struct guest from = { 0 }, to = { 0 };
+	struct nvme_events *events;
+
+	guest_start_io(&from);
+	start_target(&to);
+	events = &from.nvme->events;
+	events->n_pending = 2;
+	events->pending[1].type = NVME_EVENT_HEALTH + 1;
+	ATF_CHECK_EQ(-EBADMSG, move(&from, &to));
+	events->pending[1].type = 200;
+	ATF_CHECK_EQ(-EBADMSG, move(&from, &to));
+	ATF_CHECK_EQ(0, guest_read32(&to, NVME_REG_CSTS));
+	events->pending[1].type = NVME_EVENT_HEALTH;
+	ATF_CHECK_EQ(0, move(&from, &to));
+	ATF_CHECK_EQ(NVME_CSTS_RDY, guest_read32(&to, NVME_REG_CSTS));
+	guest_end(&from);
+	guest_end(&to);
+}
+
 static void begin_loading(struct host *host)
 {
 	const struct {
@@ -238,6 +259,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, move__keeps_the_names);
 	ATF_TP_ADD_TC(tp, move__counts_on);
 	ATF_TP_ADD_TC(tp, move__command_on_its_way);
+	ATF_TP_ADD_TC(tp, load__unknown_event);
 	ATF_TP_ADD_TC(tp, load__another_version);
 	return atf_no_error();
 }
