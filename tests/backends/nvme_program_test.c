@@ -129,10 +129,14 @@ CLEAT_TC(serve__default_is_mapped)
 {
 	struct host host = { 0 };
 
+	char text[16384];
+
 	host_start(&host, plain);
 	host_enable(&host);
 	write_and_read(&host);
 	ATF_REQUIRE_EQ(0, host_stop(&host));
+	read_text("stats", text, sizeof(text));
+	ATF_REQUIRE(strstr(text, "\"doorbell_mode\": \"mapped\""));
 	host_end(&host);
 }
 
