@@ -149,11 +149,6 @@ bool cleat_srv_deferred_full(const struct cleat_server *srv)
 	       conn->deferred_fds >= DEFERRED_FDS;
 }
 
-bool cleat_srv_has_deferred(const struct cleat_server *srv)
-{
-	return srv->reset_wanted || (srv->conn.fd >= 0 && srv->conn.deferred);
-}
-
 static struct cleat_srv_deferred *pop_deferred(struct cleat_srv_conn *conn)
 {
 	struct cleat_srv_deferred *deferred = conn->deferred;

@@ -16,7 +16,6 @@
 
 #define INPUT_SIZE (64u * 1024)
 #define READ_LEAST 4096u
-#define NS_PER_US UINT64_C(1000)
 
 static struct cleat_srv_input *new_input(size_t size)
 {
@@ -216,9 +215,11 @@ static void handle_complete(struct cleat_server *srv)
 	int more = 1;
 
 	while (more > 0 && may_handle(srv)) {
-		cleat_srv_run_deferred(srv);
-		if (!may_handle(srv))
-			return;
+		if (cleat_srv_has_deferred(srv)) {
+			cleat_srv_run_deferred(srv);
+			if (!may_handle(srv))
+				return;
+		}
 		more = next_message(&srv->conn, &msg);
 		if (more > 0)
 			handle_message(srv, &msg);
@@ -249,8 +250,7 @@ int cleat_srv_conn_read(struct cleat_server *srv)
 	}
 	handle_complete(srv);
 	if (srv->config.spin_us)
-		srv->spin_until = cleat_srv_now() +
-				  srv->config.spin_us * NS_PER_US;
+		srv->spin_until = CLEAT_SRV_SPIN_ANEW;
 	return 0;
 }
 

@@ -207,6 +207,8 @@ static uint64_t choose_sleep(struct cleat_server *srv, int64_t timeout_us)
 					    srv->conn.ready)))
 		return sleep;
 	now = cleat_srv_now();
+	if (srv->spin_until == CLEAT_SRV_SPIN_ANEW)
+		srv->spin_until = now + srv->config.spin_us * NS_PER_US;
 	if (now < srv->spin_until)
 		return 0;
 	srv->spin_until = 0;

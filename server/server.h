@@ -169,7 +169,6 @@ int cleat_srv_conn_fork_input(struct cleat_server *srv);
 
 void cleat_srv_message(struct cleat_server *srv, struct cleat_srv_msg *msg);
 /* What had to wait for the end of a DMA by message. */
-bool cleat_srv_has_deferred(const struct cleat_server *srv);
 void cleat_srv_run_deferred(struct cleat_server *srv);
 void cleat_srv_drop_deferred(struct cleat_server *srv);
 bool cleat_srv_deferred_full(const struct cleat_server *srv);
@@ -410,7 +409,8 @@ struct cleat_server {
 	int epoll, stop;
 	bool stopped, finished, stepping;
 	struct cleat_srv_watch *watches, *graveyard;
-	uint64_t spin_until, busy_until, sleep_ns;
+	uint64_t spin_until; /* 0: no looking */
+	uint64_t busy_until, sleep_ns;
 
 	int listener;
 	char *path;
@@ -431,5 +431,15 @@ struct cleat_server {
 	bool paused;
 	struct cleat_server_stats stats;
 };
+
+/* srv->spin_until after a message: of when that was the loop asks the clock
+ * when it next has a reason to. */
+#define CLEAT_SRV_SPIN_ANEW UINT64_MAX
+
+/* (asked around every message) */
+static inline bool cleat_srv_has_deferred(const struct cleat_server *srv)
+{
+	return srv->reset_wanted || (srv->conn.fd >= 0 && srv->conn.deferred);
+}
 
 #endif
