@@ -21,7 +21,8 @@ static int lost_code(const struct cleat_device *dev)
 
 static void leave(struct cleat_device *dev)
 {
-	if (--dev->inside == 0)
+	/* (who waits for this has ended the connection before) */
+	if (--dev->inside == 0 && dev->lost)
 		pthread_cond_broadcast(&dev->left);
 }
 
@@ -65,14 +66,21 @@ static void unlock_and_send(struct cleat_device *dev)
 }
 
 /*
- * Read for everybody until our own reply has come. Conn lock held on entry and
- * return, not in between.
+ * Read for everybody until our own reply has come, with our own request yet to
+ * be sent or not. Conn lock held on entry and return, not in between.
  */
-static void lead(struct cleat_device *dev, struct cleat_slot *slot)
+static void lead(struct cleat_device *dev, struct cleat_slot *slot, bool sent)
 {
 	dev->leader = true;
 	dev->gatherer = true;
 	dev->inside++;
+	if (!sent) {
+		pthread_mutex_unlock(&dev->lock);
+		cleat_send_own(dev, slot);
+		if (!cleat_cancel_is_set(cleat_cancel_current()))
+			receive_round(dev, slot);
+		pthread_mutex_lock(&dev->lock);
+	}
 	while (slot->state == CLEAT_SLOT_FLYING && !dev->lost &&
 	       !cleat_must_stop(slot->call->deadline_ns)) {
 		unlock_and_send(dev);
@@ -141,13 +149,14 @@ static int wait_for_slot(struct cleat_device *dev, uint64_t deadline_ns,
 			 struct cleat_slot **ret_slot)
 {
 	for (;;) {
-		int err = cleat_must_stop(deadline_ns);
+		int err;
 
 		if (dev->lost)
 			return lost_code(dev);
 		*ret_slot = cleat_slot_take(dev);
 		if (*ret_slot)
 			return 0;
+		err = cleat_must_stop(deadline_ns);
 		if (err)
 			return err;
 		pthread_mutex_unlock(&dev->lock);
@@ -215,7 +224,7 @@ static int start_replied(struct cleat_device *dev, struct cleat_call *call)
 	struct cleat_slot *slot = call->slot;
 	int err = 0;
 
-	if (cleat_may_gather(dev, call)) {
+	if (dev->gathers && cleat_may_gather(call)) {
 		if (cleat_gather(dev, slot)) {
 			pthread_mutex_unlock(&dev->lock);
 			cleat_send_waiting(dev, &dev->main);
@@ -327,7 +336,7 @@ static int wait_for_reply(struct cleat_device *dev, struct cleat_slot *slot)
 		if (dev->leader)
 			follow(dev, slot);
 		else
-			lead(dev, slot);
+			lead(dev, slot, true);
 	}
 }
 
@@ -448,6 +457,10 @@ int cleat_call(struct cleat_device *dev, struct cleat_call *call,
 	if (!err && !call->slot) {
 		pthread_mutex_unlock(&dev->lock);
 		err = start_posted(dev, call);
+	} else if (!err && !dev->leader && cleat_may_gather(call)) {
+		lead(dev, call->slot, false);
+		leave(dev);
+		err = finish(dev, call);
 	} else if (!err) {
 		err = start_replied(dev, call);
 		if (err)

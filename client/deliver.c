@@ -12,7 +12,6 @@ static _Atomic uint32_t *finish_slot(struct cleat_device *dev,
 				     struct cleat_slot *slot)
 {
 	slot->state = CLEAT_SLOT_DONE;
-	dev->stats.replies++;
 	dev->gathers = dev->gatherer;
 	if (!slot->asleep)
 		return NULL;
@@ -170,6 +169,29 @@ void cleat_refuse_reply(struct cleat_device *dev,
 				  name, header->size - sizeof(*header));
 }
 
+/*
+ * The leader's own: nobody else changes a slot in flight or looks at its state,
+ * so no lock is needed, and there is nobody to wake.
+ */
+static void deliver_own(struct cleat_device *dev, struct cleat_slot *self,
+			const struct cleat_header *header,
+			const uint8_t *payload)
+{
+	size_t size = header->size - sizeof(*header);
+	int err = 0;
+
+	self->result = error_of(header);
+	if (!self->result) {
+		err = check_shape(self->call, size);
+		self->result = err;
+	}
+	if (!self->result)
+		copy_payload(self->call, payload, size);
+	self->state = CLEAT_SLOT_DONE;
+	if (err)
+		cleat_refuse_reply(dev, header, err);
+}
+
 static void deliver_reply(struct cleat_device *dev,
 			  const struct cleat_header *header,
 			  const uint8_t *payload, struct cleat_fds *fds)
@@ -188,9 +210,11 @@ static void deliver_reply(struct cleat_device *dev,
 		cleat_refuse_reply(dev, header, err);
 }
 
-static void count_bytes(struct cleat_device *dev, size_t size)
+/* By the only thread that reads the stream: no locked addition. */
+static void count_bytes(struct cleat_stream *stream, size_t size)
 {
-	__atomic_fetch_add(&dev->stats.bytes_received, size, __ATOMIC_RELAXED);
+	__atomic_store_n(&stream->received, stream->received + size,
+			 __ATOMIC_RELAXED);
 }
 
 void cleat_deliver_body(struct cleat_device *dev, struct cleat_slot *slot,
@@ -200,7 +224,7 @@ void cleat_deliver_body(struct cleat_device *dev, struct cleat_slot *slot,
 	_Atomic uint32_t *word = NULL;
 	bool may_have = true;
 
-	count_bytes(dev, header->size);
+	count_bytes(&dev->main, header->size);
 	pthread_mutex_lock(&dev->lock);
 	if (slot->state == CLEAT_SLOT_DEAD) {
 		cleat_slot_release(dev, slot);
@@ -232,7 +256,7 @@ void cleat_deliver_direct(struct cleat_device *dev, struct cleat_slot *slot,
 {
 	bool may_have;
 
-	count_bytes(dev, header->size);
+	count_bytes(&dev->main, header->size);
 	pthread_mutex_lock(&dev->lock);
 	slot->call->got = header->size - sizeof(*header);
 	may_have = hand_fds(dev, slot->call, fds);
@@ -317,17 +341,27 @@ static void answer(struct cleat_device *dev, struct cleat_stream *stream,
 	cleat_send_reply(dev, stream, packet);
 }
 
+static bool is_of(const struct cleat_slot *self,
+		  const struct cleat_header *header)
+{
+	return self && header->id == self->id &&
+	       header->command == self->command &&
+	       self->state == CLEAT_SLOT_FLYING;
+}
+
 void cleat_deliver(struct cleat_device *dev, struct cleat_stream *stream,
-		   const struct cleat_header *header, const uint8_t *payload,
-		   struct cleat_fds *fds)
+		   struct cleat_slot *self, const struct cleat_header *header,
+		   const uint8_t *payload, struct cleat_fds *fds)
 {
 	bool reply = header->flags & (CLEAT_HEADER_TYPE | CLEAT_HEADER_ERROR);
 
-	count_bytes(dev, header->size);
+	count_bytes(stream, header->size);
 	if (!reply) {
 		__atomic_fetch_add(&dev->stats.server_requests, 1,
 				   __ATOMIC_RELAXED);
 		answer(dev, stream, header, payload);
+	} else if (!fds && is_of(self, header)) {
+		deliver_own(dev, self, header, payload);
 	} else if (stream == &dev->main) {
 		deliver_reply(dev, header, payload, fds);
 	} else {

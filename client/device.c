@@ -332,6 +332,7 @@ int cleat_device_stats(struct cleat_device *dev,
 	pthread_mutex_unlock(&dev->lock);
 	stats->server_requests = count_of(&counts->server_requests);
 	stats->bytes_sent = count_of(&counts->bytes_sent);
-	stats->bytes_received = count_of(&counts->bytes_received);
+	stats->bytes_received =
+		count_of(&dev->main.received) + count_of(&dev->twin.received);
 	return 0;
 }

@@ -4,10 +4,12 @@
  *
  * A request takes a slot, is sent by its own thread (or by the leader, if that
  * is awake), and its reply is read by whichever of the waiting threads holds
- * the role of the leader; there is no reader thread. The leader reads for everybody until its own reply has come,
- * then hands the role to a sleeper. Who holds the role is decided under @lock,
- * under which sleepers also enqueue: so either a leaver sees the sleeper, or
- * the would-be sleeper sees that there is no leader.
+ * the role of the leader; there is no reader thread. The leader reads for
+ * everybody until its own reply has come, then hands the role to a sleeper. Who
+ * holds the role is decided under @lock, under which sleepers also enqueue: so
+ * either a leaver sees the sleeper, or the would-be sleeper sees that there is
+ * no leader. A thread that finds the role free when it takes its slot has it
+ * from then on: alone, it takes the lock twice for an access.
  *
  * Locks, outer first: send_lock of a stream, conn lock, cancel lock. The leader
  * role is not a lock: nobody blocks on it while holding one.
@@ -118,6 +120,7 @@ struct cleat_gate {
  *             which are CLEAT_RX_BYTES but for a moment
  * @backlog:   there are whole messages among them, which wait until replies of
  *             ours have gone
+ * @received:  bytes of whole messages
  * @fds:       descriptors received, in the order of their messages
  * @body...:   the large message under way, beyond its header
  *
@@ -136,6 +139,7 @@ struct cleat_stream {
 	size_t start;
 	size_t end;
 	bool backlog;
+	uint64_t received;
 	struct cleat_rx_fds *fds;
 
 	enum cleat_body_mode body_mode;
@@ -291,14 +295,16 @@ void cleat_wake_up(_Atomic uint32_t *word);
 #define CLEAT_GATHER_MOST 128
 #define CLEAT_GATHER_BYTES 2048
 #define CLEAT_GATHER_NUM 3
-bool cleat_may_gather(const struct cleat_device *dev,
-		      const struct cleat_call *call);
+bool cleat_may_gather(const struct cleat_call *call);
 /* True: they are so many that the caller is to send them, lest the server has
  * nothing to do until the leader sleeps. */
 bool cleat_gather(struct cleat_device *dev, struct cleat_slot *slot);
 /* It is not to go out any more. */
 void cleat_ungather(struct cleat_device *dev, struct cleat_slot *slot);
 bool cleat_has_gathered(struct cleat_device *dev);
+/* A request as it goes out, CLEAT_GATHER_MOST bytes at most. Without the lock
+ * only by its own thread. */
+size_t cleat_write_request(const struct cleat_slot *slot, uint8_t *to);
 /* Messages for who holds the send side to send; 0: there are none left. */
 size_t cleat_gathered_take(struct cleat_device *dev, uint8_t *buf, size_t room);
 
@@ -318,10 +324,10 @@ int cleat_stream_receive(struct cleat_device *dev, struct cleat_stream *stream,
 void cleat_stream_leave(struct cleat_device *dev, struct cleat_stream *stream,
 			struct cleat_slot *self);
 
-/* deliver.c: a message is there, whole */
+/* deliver.c: a message is there, whole; @self as with cleat_stream_receive() */
 void cleat_deliver(struct cleat_device *dev, struct cleat_stream *stream,
-		   const struct cleat_header *header, const uint8_t *payload,
-		   struct cleat_fds *fds);
+		   struct cleat_slot *self, const struct cleat_header *header,
+		   const uint8_t *payload, struct cleat_fds *fds);
 /* Give a slot a body that was allocated; takes it. */
 void cleat_deliver_body(struct cleat_device *dev, struct cleat_slot *slot,
 			const struct cleat_header *header, uint8_t *body,
@@ -339,6 +345,11 @@ void cleat_refuse_reply(struct cleat_device *dev,
 int cleat_send_message(struct cleat_device *dev, const struct iovec *iov,
 		       unsigned num, const int *fds, unsigned num_fds,
 		       uint64_t deadline_ns);
+/*
+ * The leader's own request, small and without descriptors: sent at once, or
+ * left with what waits for room. If it cannot be sent the connection is lost.
+ */
+void cleat_send_own(struct cleat_device *dev, struct cleat_slot *self);
 /* Queue a reply of ours (takes it) and send what can be sent. */
 void cleat_send_reply(struct cleat_device *dev, struct cleat_stream *stream,
 		      struct cleat_packet *packet);

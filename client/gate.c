@@ -17,9 +17,11 @@ bool cleat_gate_try(struct cleat_gate *gate)
 {
 	uint32_t expected = FREE;
 
-	return atomic_compare_exchange_strong_explicit(
-		&gate->word, &expected, HELD, memory_order_acquire,
-		memory_order_relaxed);
+	/*
+	 * Failing orders too: who leaves what is to be sent with the holder has
+	 * published it before, and the holder looks after cleat_gate_leave().
+	 */
+	return atomic_compare_exchange_strong(&gate->word, &expected, HELD);
 }
 
 bool cleat_gate_wait(struct cleat_gate *gate)

@@ -3,7 +3,7 @@
  * Requests that go out together. A leader that brings others their replies is
  * awake, and they ask again at once, each waking the server anew if they send
  * for themselves. So while it is awake they leave their requests with it, and
- * it sends them all before it sleeps. Conn lock held throughout.
+ * it sends them all before it sleeps. Conn lock held, but where it is said.
  */
 #include <string.h>
 
@@ -14,11 +14,10 @@ static size_t message_size(const struct cleat_call *call)
 	return sizeof(struct cleat_header) + call->head_size + call->data_size;
 }
 
-bool cleat_may_gather(const struct cleat_device *dev,
-		      const struct cleat_call *call)
+bool cleat_may_gather(const struct cleat_call *call)
 {
-	return dev->gathers && call->flags & CLEAT_CALL_KEPT &&
-	       !call->num_fds && message_size(call) <= CLEAT_GATHER_MOST;
+	return call->flags & CLEAT_CALL_KEPT && !call->num_fds &&
+	       message_size(call) <= CLEAT_GATHER_MOST;
 }
 
 static void set_first(struct cleat_device *dev, struct cleat_slot *slot)
@@ -70,7 +69,7 @@ void cleat_ungather(struct cleat_device *dev, struct cleat_slot *slot)
 	dev->num_gathered--;
 }
 
-static size_t write_message(const struct cleat_slot *slot, uint8_t *to)
+size_t cleat_write_request(const struct cleat_slot *slot, uint8_t *to)
 {
 	const struct cleat_call *call = slot->call;
 	struct cleat_header header = {
@@ -93,7 +92,7 @@ size_t cleat_gathered_take(struct cleat_device *dev, uint8_t *buf, size_t room)
 	size_t size = 0;
 
 	while (dev->gathered && room - size >= CLEAT_GATHER_MOST) {
-		size += write_message(dev->gathered, buf + size);
+		size += cleat_write_request(dev->gathered, buf + size);
 		take_first(dev);
 	}
 	return size;

@@ -80,6 +80,14 @@ static int keep_rest(struct cleat_device *dev, const uint8_t *rest, size_t size)
 	return -EAGAIN;
 }
 
+/* By who holds the send side, and nobody else: no locked addition. */
+static void count_sent(struct cleat_device *dev, size_t size)
+{
+	uint64_t *sent = &dev->stats.bytes_sent;
+
+	__atomic_store_n(sent, *sent + size, __ATOMIC_RELAXED);
+}
+
 /* Send side held, and nothing waits that came before. */
 static int send_gathered(struct cleat_device *dev)
 {
@@ -99,8 +107,7 @@ static int send_gathered(struct cleat_device *dev)
 		if (n < 0 && n != -EAGAIN)
 			return (int)n;
 		n = n < 0 ? 0 : n;
-		__atomic_fetch_add(&dev->stats.bytes_sent, iov.iov_len,
-				   __ATOMIC_RELAXED);
+		count_sent(dev, iov.iov_len);
 		if ((size_t)n < iov.iov_len)
 			return keep_rest(dev, buf + n, iov.iov_len - (size_t)n);
 	}
@@ -141,16 +148,12 @@ void cleat_send_waiting(struct cleat_device *dev, struct cleat_stream *stream)
 	/*
 	 * Who queues a reply, or has gathered requests, tries the send side
 	 * after that; who holds the send side looks at both after letting go.
-	 * So one of the two sends it. The fence keeps the look behind the
-	 * unlock.
+	 * So one of the two sends it: all of these are sequentially consistent,
+	 * and a try that fails comes before the holder's letting go.
 	 */
-	for (;;) {
+	while (is_waiting(dev, stream) && cleat_gate_try(&stream->send_lock)) {
 		int err;
 
-		atomic_thread_fence(memory_order_seq_cst);
-		if (!is_waiting(dev, stream) ||
-		    !cleat_gate_try(&stream->send_lock))
-			return;
 		err = dev->lost ? -ENOTCONN : flush(dev, stream);
 		cleat_gate_leave(&stream->send_lock);
 		if (err == -EAGAIN)
@@ -174,6 +177,45 @@ void cleat_send_reply(struct cleat_device *dev, struct cleat_stream *stream,
 			   __ATOMIC_SEQ_CST);
 	pthread_mutex_unlock(&dev->lock);
 	cleat_send_waiting(dev, stream);
+}
+
+/* Send side held. False: something waits that came before. */
+static bool send_first(struct cleat_device *dev, struct cleat_slot *self)
+{
+	uint8_t buf[CLEAT_GATHER_MOST];
+	struct iovec iov = { buf, cleat_write_request(self, buf) };
+	ssize_t n = -ENOTCONN;
+
+	if (is_waiting(dev, &dev->main))
+		return false;
+	if (!dev->lost)
+		n = cleat_wire_send(dev->main.fd, &iov, 1, NULL, 0,
+				    MSG_DONTWAIT);
+	if (n < 0 && n != -EAGAIN) {
+		cleat_device_fail(dev, (int)n, "the server is gone");
+		return true;
+	}
+	n = n < 0 ? 0 : n;
+	count_sent(dev, iov.iov_len);
+	if ((size_t)n < iov.iov_len)
+		keep_rest(dev, buf + n, iov.iov_len - (size_t)n);
+	return true;
+}
+
+void cleat_send_own(struct cleat_device *dev, struct cleat_slot *self)
+{
+	bool sent = false;
+
+	if (cleat_gate_try(&dev->main.send_lock)) {
+		sent = send_first(dev, self);
+		cleat_gate_leave(&dev->main.send_lock);
+	}
+	if (!sent) {
+		pthread_mutex_lock(&dev->lock);
+		cleat_gather(dev, self);
+		pthread_mutex_unlock(&dev->lock);
+	}
+	cleat_send_waiting(dev, &dev->main);
 }
 
 static int lock_send(struct cleat_device *dev, uint64_t deadline_ns)
@@ -230,8 +272,7 @@ static int send_locked(struct cleat_device *dev, struct iovec *iov,
 		if (n > 0) {
 			begun = true;
 			num_fds = 0;
-			__atomic_fetch_add(&dev->stats.bytes_sent, (uint64_t)n,
-					   __ATOMIC_RELAXED);
+			count_sent(dev, (size_t)n);
 			num = cleat_iov_advance(&iov, num, (size_t)n);
 			continue;
 		}

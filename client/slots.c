@@ -66,6 +66,7 @@ struct cleat_slot *cleat_slot_of(struct cleat_device *dev, uint16_t id)
 void cleat_slot_release(struct cleat_device *dev, struct cleat_slot *slot)
 {
 	cleat_ungather(dev, slot);
+	dev->stats.replies += slot->state == CLEAT_SLOT_DONE;
 	dev->num_woken -= slot->woken;
 	slot->woken = false;
 	free(slot->body);

@@ -156,7 +156,8 @@ static void finish_body(struct cleat_device *dev, struct cleat_stream *stream)
 	} else if (slot) {
 		cleat_deliver_body(dev, slot, &stream->body_header, body, fds);
 	} else {
-		cleat_deliver(dev, stream, &stream->body_header, body, fds);
+		cleat_deliver(dev, stream, NULL, &stream->body_header, body,
+			      fds);
 		free(body);
 	}
 	check_dropped(dev, drop_fds(rx));
@@ -190,10 +191,14 @@ static int aim_reply(struct cleat_device *dev, struct cleat_stream *stream,
 		     struct cleat_slot *self)
 {
 	const struct cleat_header *header = &stream->body_header;
-	struct cleat_slot *slot = cleat_slot_of(dev, header->id);
+	struct cleat_slot *slot;
 	struct cleat_call *call;
 
-	if (!slot || slot->command != header->command || stream != &dev->main)
+	/* (slots are for who reads the main socket to look at) */
+	if (stream != &dev->main)
+		return -ENOENT;
+	slot = cleat_slot_of(dev, header->id);
+	if (!slot || slot->command != header->command)
 		return -ENOENT;
 	stream->body_slot = slot;
 	call = slot->call;
@@ -313,7 +318,7 @@ static int take_messages(struct cleat_device *dev, struct cleat_stream *stream,
 			break;
 		}
 		rx = fds_of(stream, stream->start);
-		cleat_deliver(dev, stream, &header, at + sizeof(header),
+		cleat_deliver(dev, stream, self, &header, at + sizeof(header),
 			      rx ? &rx->fds : NULL);
 		check_dropped(dev, drop_fds(rx));
 		stream->start += header.size;
