@@ -226,6 +226,7 @@ void cleat_deliver_body(struct cleat_device *dev, struct cleat_slot *slot,
 
 	count_bytes(&dev->main, header->size);
 	pthread_mutex_lock(&dev->lock);
+	slot->arriving = false;
 	if (slot->state == CLEAT_SLOT_DEAD) {
 		cleat_slot_release(dev, slot);
 	} else if (slot->state == CLEAT_SLOT_FLYING) {
@@ -258,6 +259,7 @@ void cleat_deliver_direct(struct cleat_device *dev, struct cleat_slot *slot,
 
 	count_bytes(&dev->main, header->size);
 	pthread_mutex_lock(&dev->lock);
+	slot->arriving = false;
 	slot->call->got = header->size - sizeof(*header);
 	may_have = hand_fds(dev, slot->call, fds);
 	slot->result = may_have ? 0 : -EPROTO;

@@ -60,6 +60,8 @@ enum cleat_slot_state {
  * @asleep: in the list of sleepers
  * @gathered: in the list of those whose request is not out yet
  * @woken:  with its result, and on its way to take it
+ * @arriving: a large reply to it has begun to come in, and the stream names it:
+ *          until that is over the slot is nobody else's
  * @body:   a reply too large for the connection's buffer, for its thread to
  *          copy
  *
@@ -73,6 +75,7 @@ struct cleat_slot {
 	bool asleep;
 	bool gathered;
 	bool woken;
+	bool arriving;
 	int result;
 	struct cleat_call *call;
 	uint8_t *body;
@@ -219,7 +222,6 @@ struct cleat_device {
 	bool told; /* of the loss: the hooks and the caller */
 	struct cleat_error why;
 	unsigned inside; /* threads that may touch the descriptors */
-	unsigned flying;
 	unsigned kept_fds;
 	struct cleat_slot *chunks[(CLEAT_MAX_SLOTS + CLEAT_SLOT_CHUNK) /
 				  CLEAT_SLOT_CHUNK];
@@ -278,6 +280,7 @@ void cleat_gate_leave(struct cleat_gate *gate);
 struct cleat_slot *cleat_slot_take(struct cleat_device *dev);
 struct cleat_slot *cleat_slot_of(struct cleat_device *dev, uint16_t id);
 void cleat_slot_release(struct cleat_device *dev, struct cleat_slot *slot);
+/* The one whose reply this can be; NULL: nobody has asked, or not yet. */
 void cleat_sleepers_add(struct cleat_device *dev, struct cleat_slot *slot);
 void cleat_sleepers_remove(struct cleat_device *dev, struct cleat_slot *slot);
 /*

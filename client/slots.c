@@ -44,7 +44,6 @@ struct cleat_slot *cleat_slot_take(struct cleat_device *dev)
 	slot->state = CLEAT_SLOT_FLYING;
 	slot->result = 0;
 	slot->next = NULL;
-	dev->flying++;
 	return slot;
 }
 
@@ -56,7 +55,7 @@ struct cleat_slot *cleat_slot_of(struct cleat_device *dev, uint16_t id)
 	if (index >= dev->num_slots)
 		return NULL;
 	slot = &dev->chunks[index / CLEAT_SLOT_CHUNK][index % CLEAT_SLOT_CHUNK];
-	if (slot->id != id)
+	if (slot->id != id || slot->gathered)
 		return NULL;
 	if (slot->state != CLEAT_SLOT_FLYING && slot->state != CLEAT_SLOT_DEAD)
 		return NULL;
@@ -72,10 +71,17 @@ void cleat_slot_release(struct cleat_device *dev, struct cleat_slot *slot)
 	free(slot->body);
 	slot->body = NULL;
 	slot->call = NULL;
+	/*
+	 * Ids can be guessed: a server may answer what was never sent whole.
+	 * The rest of such a reply must not find another call in this slot.
+	 */
+	if (slot->arriving) {
+		slot->state = CLEAT_SLOT_DEAD;
+		return;
+	}
 	slot->state = CLEAT_SLOT_FREE;
 	slot->next = dev->free_slots;
 	dev->free_slots = slot;
-	dev->flying--;
 }
 
 static void set_first(struct cleat_device *dev, struct cleat_slot *slot)

@@ -204,6 +204,7 @@ static int aim_reply(struct cleat_device *dev, struct cleat_stream *stream,
 	call = slot->call;
 	if (slot->state == CLEAT_SLOT_DEAD || cleat_header_error(header)) {
 		stream->body_mode = CLEAT_BODY_DRAIN;
+	slot->arriving = true;
 		return 0;
 	}
 	if (stream->body_size > call->reply_size + call->reply_data_size)
@@ -423,6 +424,7 @@ static int take_own(struct cleat_device *dev, struct cleat_stream *stream,
 	cleat_deliver_direct(dev, self, &stream->body_header, NULL);
 	/* What came behind it lies behind the head. */
 	stream->start = head;
+		self->arriving = true;
 	stream->end = head + (n - whole);
 	return take_messages(dev, stream, self);
 }
