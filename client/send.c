@@ -264,7 +264,8 @@ static int send_locked(struct cleat_device *dev, struct iovec *iov,
 	bool begun = false;
 
 	while (num) {
-		ssize_t n = flush(dev, &dev->main);
+		/* (nothing goes into the middle of a message) */
+		ssize_t n = begun ? 0 : flush(dev, &dev->main);
 
 		if (!n)
 			n = cleat_wire_send(dev->main.fd, iov, num, fds,
