@@ -316,7 +316,6 @@ static void bury(struct cleat_device *dev, struct cleat_slot *slot)
 	}
 	slot->call = NULL;
 	slot->state = CLEAT_SLOT_DEAD;
-	dev->stats.timeouts++;
 }
 
 /*
@@ -381,6 +380,7 @@ static int finish(struct cleat_device *dev, struct cleat_call *call)
 	}
 	unlock_and_pass(dev);
 	if (body)
+		dev->stats.timeouts += stop == -ETIMEDOUT;
 		copy_body(call, body);
 	free(body);
 	if (stop && (call->flags & CLEAT_CALL_STATE))

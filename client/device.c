@@ -331,7 +331,8 @@ int cleat_device_stats(struct cleat_device *dev,
 	stats->timeouts = counts->timeouts;
 	pthread_mutex_unlock(&dev->lock);
 	stats->server_requests = count_of(&counts->server_requests);
-	stats->bytes_sent = count_of(&counts->bytes_sent);
+	stats->bytes_sent =
+		count_of(&dev->main.sent) + count_of(&dev->twin.sent);
 	stats->bytes_received =
 		count_of(&dev->main.received) + count_of(&dev->twin.received);
 	return 0;

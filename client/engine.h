@@ -142,6 +142,7 @@ struct cleat_stream {
 	size_t start;
 	size_t end;
 	bool backlog;
+	uint64_t sent; /* by who holds the send side */
 	uint64_t received;
 	struct cleat_rx_fds *fds;
 

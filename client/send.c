@@ -27,6 +27,13 @@ static size_t cost_of(const struct cleat_packet *packet)
 	return sizeof(*packet) + packet->size;
 }
 
+/* Send side held: nobody else counts, so there is no locked addition. */
+static void count_sent(struct cleat_stream *stream, ssize_t size)
+{
+	__atomic_store_n(&stream->sent, stream->sent + (uint64_t)size,
+			 __ATOMIC_RELAXED);
+}
+
 static struct cleat_packet *first_packet(struct cleat_device *dev,
 					 struct cleat_stream *stream)
 {
@@ -80,14 +87,6 @@ static int keep_rest(struct cleat_device *dev, const uint8_t *rest, size_t size)
 	return -EAGAIN;
 }
 
-/* By who holds the send side, and nobody else: no locked addition. */
-static void count_sent(struct cleat_device *dev, size_t size)
-{
-	uint64_t *sent = &dev->stats.bytes_sent;
-
-	__atomic_store_n(sent, *sent + size, __ATOMIC_RELAXED);
-}
-
 /* Send side held, and nothing waits that came before. */
 static int send_gathered(struct cleat_device *dev)
 {
@@ -107,7 +106,7 @@ static int send_gathered(struct cleat_device *dev)
 		if (n < 0 && n != -EAGAIN)
 			return (int)n;
 		n = n < 0 ? 0 : n;
-		count_sent(dev, iov.iov_len);
+		count_sent(&dev->main, n);
 		if ((size_t)n < iov.iov_len)
 			return keep_rest(dev, buf + n, iov.iov_len - (size_t)n);
 	}
@@ -137,6 +136,7 @@ static int flush(struct cleat_device *dev, struct cleat_stream *stream)
 		if (n < 0)
 			return (int)n;
 		packet->sent += (size_t)n;
+		count_sent(stream, n);
 		if (packet->sent == packet->size)
 			drop_packet(dev, stream);
 	}
@@ -196,7 +196,7 @@ static bool send_first(struct cleat_device *dev, struct cleat_slot *self)
 		return true;
 	}
 	n = n < 0 ? 0 : n;
-	count_sent(dev, iov.iov_len);
+	count_sent(&dev->main, n);
 	if ((size_t)n < iov.iov_len)
 		keep_rest(dev, buf + n, iov.iov_len - (size_t)n);
 	return true;
@@ -273,7 +273,7 @@ static int send_locked(struct cleat_device *dev, struct iovec *iov,
 		if (n > 0) {
 			begun = true;
 			num_fds = 0;
-			count_sent(dev, (size_t)n);
+			count_sent(&dev->main, n);
 			num = cleat_iov_advance(&iov, num, (size_t)n);
 			continue;
 		}

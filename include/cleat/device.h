@@ -495,12 +495,12 @@ CLEAT_API pid_t cleat_device_pid(struct cleat_device *dev);
 /**
  * struct cleat_device_stats - what has gone over a connection so far
  * @size:           sizeof(struct cleat_device_stats), set by the caller
- * @requests:       requests sent
+ * @requests:       requests begun, sent or yet to be
  * @posted:         of these, sent without asking for a reply
  * @replies:        replies received
  * @server_requests: requests of the server's that were served
- * @timeouts:       requests given up at their deadline
- * @bytes_sent, @bytes_received: headers included
+ * @timeouts:       requests given up at their deadline, not those called back
+ * @bytes_sent, @bytes_received: headers and replies included
  */
 struct cleat_device_stats {
 	uint32_t size;
