@@ -283,6 +283,7 @@ static int begin(struct cleat_device *dev, struct cleat_call *call)
 	}
 	dev->stats.requests++;
 	if (call->slot) {
+		cleat_events_arm(dev);
 		call->slot->call = call;
 		call->slot->command = call->command;
 	}
@@ -406,13 +407,13 @@ void cleat_call_abandon(struct cleat_device *dev, struct cleat_call *call)
 		return;
 	pthread_mutex_lock(&dev->lock);
 	bury(dev, call->slot);
-	pthread_mutex_unlock(&dev->lock);
 	call->slot = NULL;
 }
 
 void cleat_call_expire(struct cleat_device *dev, struct cleat_call *call)
 {
 	struct cleat_slot *slot;
+	unlock_and_pass(dev);
 
 	pthread_mutex_lock(&dev->lock);
 	call->deadline_ns = 0;
