@@ -249,10 +249,27 @@ static void shut_down(struct cleat_device *dev)
 	close_connection(dev);
 }
 
+/*
+ * In a child of fork() the connection is the parent's: its end would be the
+ * parent's too, and the threads that may hold locks or wait inside are not
+ * here. Only the child's own descriptors go.
+ */
+static void let_go(struct cleat_device *dev)
+{
+	cleat_close(&dev->epoll_fd);
+	cleat_close(&dev->main.fd);
+	cleat_close(&dev->twin.fd);
+	cleat_close(&dev->server_pidfd);
+}
+
 struct cleat_device *cleat_device_unref(struct cleat_device *dev)
 {
 	if (!dev)
 		return NULL;
+	if (dev->fork_count != cleat_fork_count()) {
+		let_go(dev);
+		return NULL;
+	}
 	if (atomic_fetch_sub_explicit(&dev->refs, 1, memory_order_acq_rel) > 1)
 		return NULL;
 	shut_down(dev);

@@ -114,11 +114,16 @@ CLEAT_API struct cleat_device *cleat_device_ref(struct cleat_device *dev);
  * cleat_device_unref() - give a reference back
  * @dev: may be NULL
  *
- * The last one shuts the device down: calls in flight end with -ESHUTDOWN, it is
- * taken out of every dispatch table and memory it is in, and those inside have
- * left when it returns. Nothing is asked of the server any more: a silent one
- * is not waited for. A server that the library started is told to end
- * (SIGTERM, later SIGKILL) and waited for.
+ * The last one shuts the device down: it is taken out of every dispatch table
+ * and memory it is in, and no thread uses the connection any more when this
+ * returns. Calls in flight end with -ESHUTDOWN; the memory goes when the last
+ * of them has left. (A call that is begun later needs a reference.) Nothing is
+ * asked of the server any more: a silent one is not waited for. A server that
+ * the library started is told to end (SIGTERM, after 2 s SIGKILL) and waited
+ * for, at most 2 s more.
+ *
+ * In a child of fork() the connection is the parent's and goes on: only the
+ * child's own descriptors of it are closed.
  *
  * Context: control; not from a callback. Sleeps.
  * Return: NULL.
