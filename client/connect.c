@@ -25,7 +25,7 @@ extern char **environ;
 
 /* The descriptor under which a server we start finds its socket. */
 #define SPAWN_FD 3
-/* How long a server that we started has to end by itself. */
+/* How long a server that we started has to end, asked and then told. */
 #define SPAWN_END_MS 2000
 
 static void set_time_limit(int fd, int what, int ms)
@@ -214,9 +214,17 @@ static int open_spawned(const char *const *argv, struct cleat_device *dev,
 				  "cannot start %s: %s", argv[0],
 				  strerror(-err));
 	}
-	dev->spawned = true;
 	dev->server_pidfd = (int)syscall(SYS_pidfd_open, dev->server_pid, 0);
-	return pair[0];
+	if (dev->server_pidfd >= 0) {
+		dev->spawned = true;
+		return pair[0];
+	}
+	err = -errno;
+	close(pair[0]);
+	kill(dev->server_pid, SIGKILL);
+	waitpid(dev->server_pid, NULL, 0);
+	return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, err,
+			  "cannot watch over %s: %s", argv[0], strerror(-err));
 }
 
 /* Who is at the other end, for a fence that can be trusted. */
@@ -255,22 +263,28 @@ int cleat_connect(const struct cleat_device_config *config,
 	return fd;
 }
 
-static bool wait_for_end(struct cleat_device *dev, int ms)
+/* By descriptor: a host that reaps all its children may have freed the pid. */
+static bool ends_by(struct cleat_device *dev, int sig)
 {
 	struct pollfd pfd = { .fd = dev->server_pidfd, .events = POLLIN };
+	siginfo_t info;
+	int n;
 
-	return pfd.fd >= 0 && poll(&pfd, 1, ms) > 0;
+	syscall(SYS_pidfd_send_signal, pfd.fd, sig, NULL, 0);
+	do {
+		n = poll(&pfd, 1, SPAWN_END_MS);
+	} while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return false;
+	waitid(P_PIDFD, (id_t)pfd.fd, &info, WEXITED | WNOHANG);
+	return true;
 }
 
 void cleat_disconnect(struct cleat_device *dev)
 {
-	if (dev->spawned) {
-		kill(dev->server_pid, SIGTERM);
-		if (!wait_for_end(dev, SPAWN_END_MS))
-			kill(dev->server_pid, SIGKILL);
-		while (waitpid(dev->server_pid, NULL, 0) < 0 && errno == EINTR)
-			;
-		dev->spawned = false;
-	}
+	/* (one that even SIGKILL does not end now is not waited for) */
+	if (dev->spawned && !ends_by(dev, SIGTERM))
+		ends_by(dev, SIGKILL);
+	dev->spawned = false;
 	cleat_close(&dev->server_pidfd);
 }
