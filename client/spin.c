@@ -15,6 +15,8 @@
 /* Several times what a reply takes from a server that is awake on a core of its
  * own. */
 #define USUAL_NS 50000
+/* Who looks sees neither its deadline nor its cancel handle: for a tick. */
+#define MOST_US (CLEAT_TICK_MS * 1000u)
 
 #define TRIAL 4 /* rounds: one alone would be chance */
 #define IN_VAIN 2 /* looks to the limit without a reply: enough is known */
@@ -29,7 +31,7 @@ void cleat_spin_init(struct cleat_spin *spin, uint32_t us)
 	else if (us == 0)
 		spin->limit_ns = USUAL_NS;
 	else
-		spin->limit_ns = us > 1000000 ? 1000000000 : us * 1000;
+		spin->limit_ns = us > MOST_US ? MOST_US * 1000 : us * 1000;
 	spin->next_trial = LEAST_INTERVAL;
 	spin->interval = LEAST_INTERVAL;
 }

@@ -61,8 +61,8 @@ struct cleat_device;
  *              faults that can be lived with only if they are known (see
  *              docs/protocol.md, "Quirks"); NULL: no such word
  * @spin_us:    how long a thread that waits for a reply looks for it before it
- *              sleeps; 0: as the library finds it pays, at most 50 us;
- *              CLEAT_SPIN_NEVER
+ *              sleeps, at most 40000; 0: as the library finds it pays, at most
+ *              50 us; CLEAT_SPIN_NEVER
  */
 struct cleat_device_config {
 	uint32_t size;
