@@ -6,6 +6,9 @@
 
 #include "client/engine.h"
 
+/* Messages looked at in one go: as many as the usual buffer can have. */
+#define AT_ONCE (CLEAT_RX_BYTES / sizeof(struct cleat_header))
+
 int cleat_stream_init(struct cleat_stream *stream, int fd)
 {
 	stream->rx = malloc(CLEAT_RX_BYTES);
@@ -300,11 +303,13 @@ static void compact(struct cleat_stream *stream)
 	}
 }
 
-/* Everything complete in the buffer. */
+/* Everything complete in the buffer, or so much that its reader has to look at
+ * its deadline first. */
 static int take_messages(struct cleat_device *dev, struct cleat_stream *stream,
 			 struct cleat_slot *self)
 {
 	struct cleat_header header;
+	unsigned taken = 0;
 
 	while (stream->end - stream->start >= sizeof(header)) {
 		const uint8_t *at = stream->rx + stream->start;
@@ -326,7 +331,8 @@ static int take_messages(struct cleat_device *dev, struct cleat_stream *stream,
 		if (dev->lost)
 			return -ENOTCONN;
 		/* Each of them may ask for the largest reply there is. */
-		stream->backlog = cleat_outbox_state(dev, stream) > 0;
+		stream->backlog = ++taken == AT_ONCE ||
+				  cleat_outbox_state(dev, stream) > 0;
 		if (stream->backlog)
 			break;
 	}
