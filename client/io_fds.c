@@ -104,8 +104,7 @@ static int convert(const struct io_ask *ask,
 		.ports = from->flags & CLEAT_WIRE_IO_FD_PORTS,
 		.datamatch = from->datamatch,
 		.fd = fd_at(ask, from->fd_index),
-		.shadow_fd = fd_at(ask, from->shadow_fd_index),
-		.shadow_offset = from->shadow_offset,
+		.shadow_fd = -1,
 	};
 	if (from->type > CLEAT_IO_FD_SHADOW)
 		return refuse(ask, "an I/O descriptor of an unknown type",
@@ -114,7 +113,11 @@ static int convert(const struct io_ask *ask,
 		return 0;
 	if (!cleat_is_eventfd(to->fd))
 		return refuse(ask, "an ioeventfd that is no eventfd", reterr);
-	if (from->type == CLEAT_IO_FD_SHADOW && to->shadow_fd < 0)
+	if (from->type == CLEAT_IO_FD_IOEVENTFD)
+		return 0;
+	to->shadow_fd = fd_at(ask, from->shadow_fd_index);
+	to->shadow_offset = from->shadow_offset;
+	if (to->shadow_fd < 0)
 		return refuse(ask, "a shadow doorbell without its page",
 			      reterr);
 	return 0;

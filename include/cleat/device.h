@@ -249,8 +249,9 @@ CLEAT_API int cleat_region_area(struct cleat_device *dev, unsigned index,
 /**
  * struct cleat_io_fd - writes that may go by a descriptor instead of a message
  * @offset:    in the region, bytes
- * @length:    of an ioeventfd 1, 2, 4, 8, or 0 for a write of any width;
- *             of an ioregionfd how far it reaches
+ * @length:    of an ioeventfd the width of the write, or 0 for any (what is
+ *             neither 1, 2, 4 nor 8 no kernel takes: these are messages); of an
+ *             ioregionfd how far it reaches
  * @type:      CLEAT_IO_FD_IOEVENTFD, _IOREGIONFD or _SHADOW
  * @match:     only writes of @datamatch
  * @ports:     of a region of I/O ports
