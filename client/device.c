@@ -308,9 +308,14 @@ int cleat_device_reset(struct cleat_device *dev)
 		.flags = CLEAT_CALL_STATE,
 	};
 
+	int err;
+
 	if (!(dev->info.flags & CLEAT_DEVICE_INFO_RESET))
 		return -EOPNOTSUPP;
-	return cleat_call(dev, &call, NULL);
+	cleat_device_pin(dev);
+	err = cleat_call(dev, &call, NULL);
+	cleat_device_unpin(dev);
+	return err;
 }
 
 int cleat_device_fd(struct cleat_device *dev)

@@ -35,7 +35,9 @@ int cleat_device_feature(struct cleat_device *dev, uint16_t feature,
 		return -EINVAL;
 	if (flags & CLEAT_FEATURE_SET && !(flags & CLEAT_FEATURE_PROBE))
 		call.flags = CLEAT_CALL_STATE;
+	cleat_device_pin(dev);
 	err = cleat_call(dev, &call, NULL);
+	cleat_device_unpin(dev);
 	if (err)
 		return err;
 	if (reply.argsz > sizeof(reply) + room)

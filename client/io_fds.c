@@ -197,6 +197,7 @@ int cleat_device_io_fds(struct cleat_device *dev, unsigned index,
 	if (!ask)
 		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -ENOMEM,
 				  "out of memory");
+	cleat_device_pin(dev);
 	ask->head.index = index;
 	why.origin = CLEAT_ORIGIN_LOCAL;
 	err = ask_twice(dev, ask, &why);
@@ -209,6 +210,7 @@ int cleat_device_io_fds(struct cleat_device *dev, unsigned index,
 	drop_fds(dev, &ask->fds);
 	free(ask->reply);
 	free(ask);
+	cleat_device_unpin(dev);
 	return err;
 }
 

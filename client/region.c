@@ -128,6 +128,7 @@ int cleat_region_read(struct cleat_device *dev, unsigned index, uint64_t offset,
 	uint8_t *to = buf;
 	int err = check_access(dev, index, offset, count, CLEAT_REGION_READ);
 
+	cleat_device_pin(dev);
 	while (!err && count) {
 		size_t n = piece(dev, count, dev->info.max_transfer);
 
@@ -136,6 +137,7 @@ int cleat_region_read(struct cleat_device *dev, unsigned index, uint64_t offset,
 		offset += n;
 		count -= n;
 	}
+	cleat_device_unpin(dev);
 	return err;
 }
 
@@ -146,6 +148,7 @@ static int write_pieces(struct cleat_device *dev, unsigned index,
 	const uint8_t *from = buf;
 	int err = check_access(dev, index, offset, count, CLEAT_REGION_WRITE);
 
+	cleat_device_pin(dev);
 	while (!err && count) {
 		size_t n = piece(dev, count, dev->max_write);
 
@@ -154,6 +157,7 @@ static int write_pieces(struct cleat_device *dev, unsigned index,
 		offset += n;
 		count -= n;
 	}
+	cleat_device_unpin(dev);
 	return err;
 }
 
@@ -255,3 +259,4 @@ int cleat_region_write_batch(struct cleat_device *dev,
 	}
 	return err;
 }
+	cleat_device_unpin(dev);
