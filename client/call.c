@@ -176,6 +176,8 @@ static uint64_t deadline_of(struct cleat_device *dev,
 static int send_call(struct cleat_device *dev, const struct cleat_call *call,
 		     uint16_t id)
 {
+	uint64_t deadline_ns =
+		__atomic_load_n(&call->deadline_ns, __ATOMIC_RELAXED);
 	struct cleat_header header = {
 		.id = id,
 		.command = call->command,
@@ -191,7 +193,7 @@ static int send_call(struct cleat_device *dev, const struct cleat_call *call,
 	};
 
 	return cleat_send_message(dev, iov, call->data_size ? 3 : 2, call->fds,
-				  call->num_fds, call->deadline_ns);
+				  call->num_fds, deadline_ns);
 }
 
 static int start_posted(struct cleat_device *dev, struct cleat_call *call)
@@ -259,16 +261,18 @@ static void unlock_and_pass(struct cleat_device *dev)
 static int begin(struct cleat_device *dev, struct cleat_call *call)
 {
 	int err = check_call(dev, call);
+	uint64_t deadline_ns;
 
 	if (err)
 		return err;
-	call->slot = NULL;
+	deadline_ns = deadline_of(dev, call);
 	call->got = 0;
 	call->got_fds = 0;
-	call->deadline_ns = deadline_of(dev, call);
 	pthread_mutex_lock(&dev->lock);
-	if (dev->lost) {
-		err = lost_code(dev);
+	call->slot = NULL;
+	call->deadline_ns = deadline_ns;
+	if (dev->lost || call->expired) {
+		err = dev->lost ? lost_code(dev) : -ETIMEDOUT;
 		pthread_mutex_unlock(&dev->lock);
 		return err;
 	}
@@ -416,7 +420,9 @@ void cleat_call_expire(struct cleat_device *dev, struct cleat_call *call)
 	unlock_and_pass(dev);
 
 	pthread_mutex_lock(&dev->lock);
-	call->deadline_ns = 0;
+	call->expired = true;
+	/* (its thread may be sending, without the lock) */
+	__atomic_store_n(&call->deadline_ns, 0, __ATOMIC_RELAXED);
 	slot = call->slot;
 	/* A leader looks at its deadline at every tick. */
 	if (slot && slot->asleep) {

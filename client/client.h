@@ -38,9 +38,9 @@ enum cleat_call_class {
 /* No reply is asked for; the call is over when it is sent. */
 #define CLEAT_CALL_POSTED (1u << 1)
 /*
- * A cancel ends cleat_call_finish() with -EINTR and leaves the request in
- * flight: finish it again, or cleat_call_abandon() it. The struct and its
- * buffers must then outlive the thread's stack frame.
+ * A cancel ends the wait for the reply with -EINTR and leaves the request in
+ * flight (@slot is not NULL): finish it again, or cleat_call_abandon() it. The
+ * struct and its buffers must then outlive the thread's stack frame.
  */
 #define CLEAT_CALL_PARK (1u << 2)
 /*
@@ -104,6 +104,7 @@ struct cleat_call {
 
 	struct cleat_slot *slot;
 	uint64_t deadline_ns;
+	bool expired;
 };
 
 /**
@@ -113,9 +114,9 @@ struct cleat_call {
  * @reterr: why it failed; may be NULL (the access path passes NULL)
  *
  * Return: 0; the server's -errno (1..4095; -EIO if it gave none, -EPROTO if it
- * gave nonsense, -EREMOTEIO if it gave one of those that follow); -ENOTCONN, -ESHUTDOWN; -ETIMEDOUT; -ECANCELED, or -EINTR with
- * CLEAT_CALL_PARK; -EPROTO for a reply of the wrong shape, which ends the
- * connection.
+ * gave nonsense, -EREMOTEIO if it gave one of those that follow); -ENOTCONN,
+ * -ESHUTDOWN; -ETIMEDOUT; -ECANCELED, or -EINTR with CLEAT_CALL_PARK; -EPROTO
+ * for a reply of the wrong shape, which ends the connection.
  */
 int cleat_call(struct cleat_device *dev, struct cleat_call *call,
 	       struct cleat_error *reterr);
@@ -141,9 +142,9 @@ int cleat_call_finish(struct cleat_device *dev, struct cleat_call *call);
 void cleat_call_abandon(struct cleat_device *dev, struct cleat_call *call);
 
 /*
- * From another thread: the time limit of a started request is over now, and
- * whoever waits in its cleat_call_finish() leaves with -ETIMEDOUT. The caller
- * sees to it that the struct stays where it is meanwhile. Does not sleep.
+ * From another thread: the time limit of a request is over now, begun or not,
+ * and whoever waits for its reply leaves with -ETIMEDOUT. The caller sees to it
+ * that the struct stays where it is meanwhile. Does not sleep.
  */
 void cleat_call_expire(struct cleat_device *dev, struct cleat_call *call);
 

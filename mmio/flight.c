@@ -52,8 +52,9 @@ static int check_reply(struct cleat_device *dev,
 
 	if (reply->offset != asked->offset || reply->region != asked->region ||
 	    reply->count > asked->count) {
-		cleat_device_fail(dev, -EPROTO, "the server's reply is to "
-						"another region access");
+		cleat_device_fail(dev, -EPROTO,
+				  "the server's reply is to "
+				  "another region access");
 		return -EPROTO;
 	}
 	if (reply->count < asked->count)
@@ -61,11 +62,10 @@ static int check_reply(struct cleat_device *dev,
 	return flight->call.reply_data && data < asked->count ? -EIO : 0;
 }
 
-static int finish(struct cleat_device *dev, struct cleat_flight *flight,
-		  void *data)
+/* The outcome of its call, which is @err, becomes that of the access. */
+static int take_outcome(struct cleat_device *dev, struct cleat_flight *flight,
+			int err, void *data)
 {
-	int err = cleat_call_finish(dev, &flight->call);
-
 	if (!err)
 		err = check_reply(dev, flight);
 	if (!err && flight->call.reply_data)
@@ -124,10 +124,10 @@ static void count_wait(struct cleat_binding *binding, uint64_t ns)
 		bucket = CLEAT_MMIO_BUCKETS - 1;
 	atomic_fetch_add_explicit(&binding->wait_ns[bucket], 1,
 				  memory_order_relaxed);
-	while (worst < ns && !atomic_compare_exchange_weak_explicit(
-				     &binding->wait_worst_ns, &worst, ns,
-				     memory_order_relaxed,
-				     memory_order_relaxed))
+	while (worst < ns &&
+	       !atomic_compare_exchange_weak_explicit(
+		       &binding->wait_worst_ns, &worst, ns,
+		       memory_order_relaxed, memory_order_relaxed))
 		;
 }
 
@@ -141,18 +141,16 @@ int cleat_flight_go(struct cleat_binding *binding, struct cleat_flight *flight,
 	prepare(flight, binding->region, offset, data, count, write);
 	if (park)
 		flight->call.flags |= CLEAT_CALL_PARK;
-	err = cleat_call_start(binding->dev, &flight->call);
+	/* Before it is begun: whoever takes the binding away meanwhile finds it
+	 * and ends its wait, which otherwise nothing would. */
+	if (!enter(binding, flight))
+		return -ESHUTDOWN;
+	err = cleat_call(binding->dev, &flight->call, NULL);
+	leave(binding, flight);
+	err = take_outcome(binding->dev, flight, err, data);
 	/* Called back before anything was sent. */
 	if (err == -ECANCELED && park)
-		return -EINTR;
-	if (err)
-		return err;
-	if (!enter(binding, flight)) {
-		cleat_call_abandon(binding->dev, &flight->call);
-		return -ESHUTDOWN;
-	}
-	err = finish(binding->dev, flight, data);
-	leave(binding, flight);
+		err = -EINTR;
 	if (err != -EINTR)
 		count_wait(binding, now_ns() - start_ns);
 	return err;
@@ -161,5 +159,7 @@ int cleat_flight_go(struct cleat_binding *binding, struct cleat_flight *flight,
 int cleat_flight_resume(struct cleat_device *dev, struct cleat_flight *flight,
 			void *data)
 {
-	return finish(dev, flight, data);
+	int err = cleat_call_finish(dev, &flight->call);
+
+	return take_outcome(dev, flight, err, data);
 }
