@@ -177,7 +177,7 @@ int cleat_region_post(struct cleat_device *dev, unsigned index, uint64_t offset,
  */
 
 /* As many as other clients send; every server that knows the command has met
- * so many. */
+ * so many, unless it takes less at a time. */
 #define MAX_BATCH 200
 
 _Static_assert(sizeof(struct cleat_region_store) ==
@@ -240,23 +240,35 @@ static int write_singly(struct cleat_device *dev,
 	return err;
 }
 
+/* How many go as one message; 0: none do. */
+static size_t batch_of(struct cleat_device *dev)
+{
+	size_t most = dev->max_write / sizeof(struct cleat_region_store);
+
+	if (!(dev->info.flags & CLEAT_DEVICE_INFO_WRITE_MULTI))
+		return 0;
+	return most < MAX_BATCH ? most : MAX_BATCH;
+}
+
 int cleat_region_write_batch(struct cleat_device *dev,
 			     const struct cleat_region_store *stores,
 			     size_t num, bool wait)
 {
 	int err = check_batch(dev, stores, num);
+	size_t most = batch_of(dev);
 
-	if (err || !num)
-		return err;
-	if (!(dev->info.flags & CLEAT_DEVICE_INFO_WRITE_MULTI))
-		return write_singly(dev, stores, num, wait);
+	cleat_device_pin(dev);
+	if (!err && !most) {
+		err = write_singly(dev, stores, num, wait);
+		num = 0;
+	}
 	while (num && !err) {
-		size_t n = num < MAX_BATCH ? num : MAX_BATCH;
+		size_t n = num < most ? num : most;
 
 		num -= n;
 		err = write_multi(dev, stores, n, num || !wait);
 		stores += n;
 	}
+	cleat_device_unpin(dev);
 	return err;
 }
-	cleat_device_unpin(dev);
