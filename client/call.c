@@ -220,7 +220,8 @@ static int check_call(struct cleat_device *dev, const struct cleat_call *call)
 	return 0;
 }
 
-/* Conn lock held around, but not while sending. An error gives the slot back. */
+/* Conn lock held around, but not while sending. An error gives the slot back.
+ */
 static int start_replied(struct cleat_device *dev, struct cleat_call *call)
 {
 	struct cleat_slot *slot = call->slot;
@@ -260,8 +261,8 @@ static void unlock_and_pass(struct cleat_device *dev)
 /* Take what a call needs. Return: 0 with the conn lock held. */
 static int begin(struct cleat_device *dev, struct cleat_call *call)
 {
-	int err = check_call(dev, call);
 	uint64_t deadline_ns;
+	int err = check_call(dev, call);
 
 	if (err)
 		return err;
@@ -282,12 +283,12 @@ static int begin(struct cleat_device *dev, struct cleat_call *call)
 		err = wait_for_slot(dev, call->deadline_ns, &call->slot);
 	if (err) {
 		leave(dev);
+		cleat_events_arm(dev);
 		pthread_mutex_unlock(&dev->lock);
 		return err;
 	}
 	dev->stats.requests++;
 	if (call->slot) {
-		cleat_events_arm(dev);
 		call->slot->call = call;
 		call->slot->command = call->command;
 	}
@@ -379,13 +380,13 @@ static int finish(struct cleat_device *dev, struct cleat_call *call)
 		err = -EINTR;
 	} else {
 		call->slot = NULL;
+		dev->stats.timeouts += stop == -ETIMEDOUT;
 		if (stop)
 			bury(dev, slot);
 		err = stop ? stop : take_result(dev, slot, &body);
 	}
 	unlock_and_pass(dev);
 	if (body)
-		dev->stats.timeouts += stop == -ETIMEDOUT;
 		copy_body(call, body);
 	free(body);
 	if (stop && (call->flags & CLEAT_CALL_STATE))
@@ -412,12 +413,12 @@ void cleat_call_abandon(struct cleat_device *dev, struct cleat_call *call)
 	pthread_mutex_lock(&dev->lock);
 	bury(dev, call->slot);
 	call->slot = NULL;
+	unlock_and_pass(dev);
 }
 
 void cleat_call_expire(struct cleat_device *dev, struct cleat_call *call)
 {
 	struct cleat_slot *slot;
-	unlock_and_pass(dev);
 
 	pthread_mutex_lock(&dev->lock);
 	call->expired = true;

@@ -186,10 +186,10 @@ bool cleat_device_is_lost(struct cleat_device *dev);
 uint32_t cleat_device_flags(struct cleat_device *dev);
 
 /* What is done differently for a server with known faults; see quirks.c. */
-#define CLEAT_QUIRK_SPLIT_8 (1u << 0)	/* 8-byte accesses as two of 4 */
-#define CLEAT_QUIRK_NO_UNMAP (1u << 1)	/* DMA_UNMAP ends the server */
-#define CLEAT_QUIRK_NO_RESET (1u << 2)	/* DEVICE_RESET ends the server */
-#define CLEAT_QUIRK_MORE_FDS (1u << 3)	/* takes 16 fds, announces 1 */
+#define CLEAT_QUIRK_SPLIT_8 (1u << 0) /* 8-byte accesses as two of 4 */
+#define CLEAT_QUIRK_NO_UNMAP (1u << 1) /* DMA_UNMAP ends the server */
+#define CLEAT_QUIRK_NO_RESET (1u << 2) /* DEVICE_RESET ends the server */
+#define CLEAT_QUIRK_MORE_FDS (1u << 3) /* takes 16 fds, announces 1 */
 /* DMA_UNMAP tells what is dirty, whichever generation's log is on. */
 #define CLEAT_QUIRK_UNMAP_TELLS (1u << 4)
 bool cleat_device_has_quirk(struct cleat_device *dev, uint32_t quirk);

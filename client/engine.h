@@ -260,13 +260,14 @@ uint64_t cleat_coarse_now_ns(void);
 uint64_t cleat_deadline_ns(uint64_t limit_ns);
 /* Milliseconds until @deadline, at most a tick, at least 0. */
 int cleat_tick_until(uint64_t deadline_ns);
-/* Forks of this process so far: a device made before the last is the parent's */
+/* Forks of this process so far: a device made before the last is the parent's
+ */
 unsigned cleat_fork_count(void);
 
 /* cancel.c */
 bool cleat_cancel_is_set(struct cleat_cancel *cancel);
-/* Sleep on @word while it is @value, until @deadline or until the calling thread is
- * called back. Spurious returns are fine. */
+/* Sleep on @word while it is @value, until @deadline or until the calling
+ * thread is called back. Spurious returns are fine. */
 void cleat_futex_sleep(_Atomic uint32_t *word, uint32_t value,
 		       uint64_t deadline_ns);
 void cleat_futex_wake(_Atomic uint32_t *word);
@@ -279,9 +280,9 @@ void cleat_gate_leave(struct cleat_gate *gate);
 
 /* slots.c: conn lock held */
 struct cleat_slot *cleat_slot_take(struct cleat_device *dev);
+/* The one whose reply this can be; NULL: nobody has asked, or not yet. */
 struct cleat_slot *cleat_slot_of(struct cleat_device *dev, uint16_t id);
 void cleat_slot_release(struct cleat_device *dev, struct cleat_slot *slot);
-/* The one whose reply this can be; NULL: nobody has asked, or not yet. */
 void cleat_sleepers_add(struct cleat_device *dev, struct cleat_slot *slot);
 void cleat_sleepers_remove(struct cleat_device *dev, struct cleat_slot *slot);
 /*

@@ -204,10 +204,10 @@ static int aim_reply(struct cleat_device *dev, struct cleat_stream *stream,
 	if (!slot || slot->command != header->command)
 		return -ENOENT;
 	stream->body_slot = slot;
+	slot->arriving = true;
 	call = slot->call;
 	if (slot->state == CLEAT_SLOT_DEAD || cleat_header_error(header)) {
 		stream->body_mode = CLEAT_BODY_DRAIN;
-	slot->arriving = true;
 		return 0;
 	}
 	if (stream->body_size > call->reply_size + call->reply_data_size)
@@ -424,13 +424,13 @@ static int take_own(struct cleat_device *dev, struct cleat_stream *stream,
 	if (n < whole) {
 		stream->body_mode = CLEAT_BODY_DIRECT;
 		stream->body_slot = self;
+		self->arriving = true;
 		stream->body_got = n - sizeof(struct cleat_header);
 		return 0;
 	}
 	cleat_deliver_direct(dev, self, &stream->body_header, NULL);
 	/* What came behind it lies behind the head. */
 	stream->start = head;
-		self->arriving = true;
 	stream->end = head + (n - whole);
 	return take_messages(dev, stream, self);
 }
