@@ -121,6 +121,11 @@ struct cleat_call {
 int cleat_call(struct cleat_device *dev, struct cleat_call *call,
 	       struct cleat_error *reterr);
 
+/* Whether a result of cleat_call() or of what is made of it can be the server's
+ * own: not if nothing came in time, the thread was called back, or the
+ * connection is gone. 0 is. */
+bool cleat_is_answer(int err);
+
 /**
  * cleat_call_start() - send a request
  *

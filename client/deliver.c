@@ -64,6 +64,11 @@ static int error_of(const struct cleat_header *header)
 {
 	int err = cleat_header_error(header);
 
+	return cleat_is_answer(err) ? err : -EREMOTEIO;
+}
+
+bool cleat_is_answer(int err)
+{
 	switch (err) {
 	case -EINTR:
 	case -ECANCELED:
@@ -71,9 +76,9 @@ static int error_of(const struct cleat_header *header)
 	case -ENOTCONN:
 	case -ESHUTDOWN:
 	case -ECHILD:
-		return -EREMOTEIO;
+		return false;
 	default:
-		return err;
+		return true;
 	}
 }
 

@@ -184,8 +184,7 @@ static int take_answer(struct cleat_device *dev, struct region_ask *ask,
 /* A server that does not know a region says so: then it is not there. */
 static bool is_answer(int err)
 {
-	return err != -ENOTCONN && err != -ESHUTDOWN && err != -ETIMEDOUT &&
-	       err != -ECANCELED && err != -ENOMEM;
+	return err != -ENOMEM && cleat_is_answer(err);
 }
 
 static int explain(struct cleat_device *dev, int err,

@@ -166,8 +166,8 @@ void cleat_pci_config_write(struct cleat_pci *pci, unsigned offset,
 	access_whole(pci, offset, &value, length, true);
 }
 
-int cleat_pci_forward(struct cleat_pci *pci, unsigned offset, uint32_t value,
-		      unsigned length)
+int cleat_pci_tell(struct cleat_pci *pci, unsigned offset, uint32_t value,
+		   unsigned length)
 {
 	uint32_t bytes = htole32(value);
 	int err;
@@ -176,13 +176,19 @@ int cleat_pci_forward(struct cleat_pci *pci, unsigned offset, uint32_t value,
 		return 0;
 	err = cleat_region_write(pci->dev, VFIO_PCI_CONFIG_REGION_INDEX, offset,
 				 &bytes, length);
-	if (err == -ECANCELED && cleat_pci_called_back())
-		return -EINTR;
-	/* What we do of it ourselves does not hang on the server's consent. */
-	if (err && err != -ENOTCONN)
+	if (err && err != -ENOTCONN && err != -ECANCELED)
 		cleat_pci_log(pci, "config write at 0x%x: %s", offset,
 			      strerror(-err));
-	return 0;
+	return err;
+}
+
+int cleat_pci_forward(struct cleat_pci *pci, unsigned offset, uint32_t value,
+		      unsigned length)
+{
+	int err = cleat_pci_tell(pci, offset, value, length);
+
+	/* What we do of it ourselves does not hang on the server's consent. */
+	return err == -ECANCELED && cleat_pci_called_back() ? -EINTR : 0;
 }
 
 static void quiet_one(struct cleat_pci *pci, unsigned offset, uint16_t bits)

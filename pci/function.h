@@ -331,7 +331,11 @@ void cleat_pci_bars_apply(struct cleat_pci *pci);
 
 /* Put regs where the guest reads them. lock held. */
 void cleat_pci_show_regs(struct cleat_pci *pci);
-/* Write to the server's config space. 0 or -EINTR. */
+/* Write to the server's config space, as far as there is one: 0 or as
+ * cleat_region_write(). */
+int cleat_pci_tell(struct cleat_pci *pci, unsigned offset, uint32_t value,
+		   unsigned length);
+/* The same, whatever the server says to it. 0 or -EINTR. */
 int cleat_pci_forward(struct cleat_pci *pci, unsigned offset, uint32_t value,
 		      unsigned length);
 /* The server's registers of which we hold the guest's view, as after reset. */

@@ -91,14 +91,21 @@ static bool is_same(const struct saved *a, const struct saved *b)
 	       !memcmp(a->bar_size, b->bar_size, sizeof(a->bar_size));
 }
 
-/* Some take registers only. */
+/* Some take registers only. One that the server refuses reads as ones to the
+ * guest too. */
 static int read_words(struct cleat_pci *pci, unsigned at, uint8_t *to,
 		      unsigned n)
 {
-	for (unsigned end = at + n; at < end; at += 4)
-		if (cleat_region_read(pci->dev, VFIO_PCI_CONFIG_REGION_INDEX,
-				      at, to + at, 4))
+	for (unsigned end = at + n; at < end; at += 4) {
+		int err = cleat_region_read(pci->dev,
+					    VFIO_PCI_CONFIG_REGION_INDEX, at,
+					    to + at, 4);
+
+		if (!cleat_is_answer(err))
+			return err;
+		if (err)
 			memset(to + at, 0xff, 4);
+	}
 	return cleat_device_failure(pci->dev, NULL);
 }
 
@@ -113,7 +120,7 @@ static int read_server(struct cleat_pci *pci, uint8_t *to)
 
 		err = cleat_region_read(pci->dev, VFIO_PCI_CONFIG_REGION_INDEX,
 					at, to + at, n);
-		if (err && err != -ECANCELED)
+		if (err && cleat_is_answer(err))
 			err = read_words(pci, at, to, n);
 	}
 	return err;
@@ -243,11 +250,14 @@ static bool is_control(const struct cleat_pci *pci, unsigned at)
 	       is_at(pci->cap.msix, PCI_MSIX_FLAGS, at);
 }
 
-static int put16(struct cleat_pci *pci, unsigned at, uint16_t value)
+/* What the server refuses it refuses the guest too. */
+static int put(struct cleat_pci *pci, unsigned at, uint32_t value,
+	       unsigned length)
 {
-	int err = cleat_pci_forward(pci, at, value, 2);
+	int err = cleat_pci_tell(pci, at, value, length);
 
-	return err ? -ECANCELED : cleat_device_failure(pci->dev, NULL);
+	return cleat_is_answer(err) ? cleat_device_failure(pci->dev, NULL) :
+				      err;
 }
 
 /* The server keeps them for information; they are written as a whole. */
@@ -263,9 +273,8 @@ static int tell_bars(struct cleat_pci *pci, const uint8_t *want,
 	int err = 0;
 
 	for (unsigned at = 0; at < PCI_CAPABILITY_LIST && !err; at += 4)
-		if (is_bar(at) && memcmp(want + at, now + at, 4) &&
-		    cleat_pci_forward(pci, at, cleat_pci_get32(want + at), 4))
-			err = -ECANCELED;
+		if (is_bar(at) && memcmp(want + at, now + at, 4))
+			err = put(pci, at, cleat_pci_get32(want + at), 4);
 	return err;
 }
 
@@ -287,11 +296,11 @@ static int tell_server(struct cleat_pci *pci)
 			if (is_control(pci, at) != pass || at == PCI_COMMAND ||
 			    is_bar(at) || value == cleat_pci_get16(now + at))
 				continue;
-			err = put16(pci, at, value);
+			err = put(pci, at, value, 2);
 		}
 	if (!err && memcmp(want + PCI_COMMAND, now + PCI_COMMAND, 2))
-		err = put16(pci, PCI_COMMAND,
-			    cleat_pci_get16(want + PCI_COMMAND));
+		err = put(pci, PCI_COMMAND,
+			  cleat_pci_get16(want + PCI_COMMAND), 2);
 	return err;
 }
 

@@ -194,7 +194,7 @@ CLEAT_API ssize_t cleat_pci_save(struct cleat_pci *pci, void *buf, size_t room,
  * Nothing is delivered until cleat_pci_resume().
  *
  * Context: control. Sleeps.
- * Return: 0, those above, -ENOTCONN, -ECANCELED.
+ * Return: 0, those above, -ENOTCONN, -ETIMEDOUT, -ECANCELED.
  */
 CLEAT_API int cleat_pci_load(struct cleat_pci *pci, const void *buf,
 			     size_t size, struct cleat_error *reterr);
@@ -213,7 +213,7 @@ CLEAT_API int cleat_pci_load(struct cleat_pci *pci, const void *buf,
  * missed: with cause it fires again.
  *
  * Context: control. Sleeps.
- * Return: 0, -ENOTCONN, -ECANCELED.
+ * Return: 0, -ENOTCONN, -ETIMEDOUT, -ECANCELED; then it can be called again.
  */
 CLEAT_API int cleat_pci_resume(struct cleat_pci *pci);
 

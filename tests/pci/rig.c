@@ -308,7 +308,7 @@ void rig_open(struct rig *rig)
 {
 	struct cleat_device_config config = {
 		.size = sizeof(config),
-		.access_ms = PATIENCE_MS,
+		.access_ms = rig->access_ms ? rig->access_ms : PATIENCE_MS,
 		.control_ms = PATIENCE_MS,
 	};
 	struct cleat_error why;

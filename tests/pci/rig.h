@@ -40,6 +40,8 @@ struct rig_server {
 	uint32_t irq_count[5];
 	uint32_t irq_flags[5];
 	bool no_reset;
+	/* Reads of more than a register are refused. */
+	bool words_only;
 	/* These commands wait until rig_release(); bit by number. */
 	atomic_uint held;
 	atomic_uint waiting;
@@ -55,6 +57,8 @@ struct rig {
 	struct rig_server server;
 	struct cleat_vm_ops ops;
 	struct cleat_device *dev;
+	/* The time limit of an access; 0: longer than any takes. */
+	unsigned access_ms;
 	/* Made unless it is there: then it is another rig's. */
 	struct cleat_mmio *mmio;
 	uint32_t function;

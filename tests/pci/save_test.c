@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A function goes elsewhere: nothing that the guest set is lost. */
 #include "tests/pci/rig.h"
+#include "wire/wire.h"
 
 struct state {
 	uint8_t *bytes;
@@ -68,6 +69,118 @@ CLEAT_TC(save__keeps_what_comes)
 	ATF_CHECK_EQ(2, rig_load(rig, RIG_PBA));
 	free(state.bytes);
 	rig_end(rig);
+}
+
+static void move(struct rig *from, struct rig *to)
+{
+	struct state state = save(from);
+
+	ATF_REQUIRE_EQ(0, cleat_pci_load(to->pci, state.bytes, state.size,
+					 NULL));
+	ATF_REQUIRE_EQ(0, cleat_pci_resume(to->pci));
+	rig_pump(to);
+	rig_forget(to);
+	free(state.bytes);
+	rig_end(from);
+}
+
+CLEAT_TC(save__registers_only)
+{
+	struct rig *from = rig_new(), *to = fresh();
+
+	from->server.words_only = true;
+	from->server.config[0xf0] = 0x5a;
+	rig_start(from);
+	move(from, to);
+	ATF_CHECK_EQ(0x5a, rig_read(to, 0xf0, 4));
+	rig_end(to);
+}
+
+/* It says nothing, or to the first of many reads that it is too long. */
+static void save_in_silence(bool words_only)
+{
+	struct rig *rig = rig_new();
+	size_t size;
+	uint8_t *bytes;
+
+	rig->access_ms = 500;
+	rig->server.config_length = 256;
+	rig->server.words_only = words_only;
+	rig_start(rig);
+	size = cleat_pci_save_size(rig->pci);
+	bytes = malloc(size);
+	rig_hold(rig, VFIO_USER_REGION_READ);
+	ATF_CHECK_EQ(-ETIMEDOUT,
+		     cleat_pci_save(rig->pci, bytes, size, NULL));
+	rig_release(rig);
+	free(bytes);
+	rig_end(rig);
+}
+
+CLEAT_TC(save__server_silent)
+{
+	save_in_silence(false);
+	save_in_silence(true);
+}
+
+struct saver {
+	struct rig *rig;
+	struct cleat_cancel *cancel;
+	uint8_t *bytes;
+	ssize_t result;
+};
+
+static void *save_cancelled(void *opaque)
+{
+	struct saver *saver = opaque;
+
+	cleat_cancel_enter(saver->cancel);
+	saver->result = cleat_pci_save(saver->rig->pci, saver->bytes,
+				       cleat_pci_save_size(saver->rig->pci),
+				       NULL);
+	cleat_cancel_enter(NULL);
+	return NULL;
+}
+
+/* In a word of the last piece that there is. */
+CLEAT_TC(save__called_back)
+{
+	struct saver saver = { .rig = rig_new() };
+	pthread_t thread;
+
+	saver.rig->server.config_length = 256;
+	saver.rig->server.words_only = true;
+	rig_start(saver.rig);
+	saver.bytes = malloc(cleat_pci_save_size(saver.rig->pci));
+	ATF_REQUIRE_EQ(0, cleat_cancel_create(&saver.cancel));
+	rig_hold(saver.rig, VFIO_USER_REGION_READ);
+	ATF_REQUIRE_EQ(0, pthread_create(&thread, NULL, save_cancelled,
+					 &saver));
+	REQUIRE_SOON(atomic_load(&saver.rig->server.waiting));
+	cleat_cancel_set(saver.cancel);
+	pthread_join(thread, NULL);
+	ATF_CHECK_EQ(-ECANCELED, saver.result);
+	rig_release(saver.rig);
+	cleat_cancel_destroy(saver.cancel);
+	free(saver.bytes);
+	rig_end(saver.rig);
+}
+
+/* It answers reads, and no write. */
+CLEAT_TC(load__server_silent)
+{
+	struct rig *from = used(), *to = rig_new();
+	struct state state = save(from);
+
+	to->access_ms = 500;
+	rig_start(to);
+	rig_hold(to, VFIO_USER_REGION_WRITE);
+	ATF_CHECK_EQ(-ETIMEDOUT, cleat_pci_load(to->pci, state.bytes,
+						state.size, NULL));
+	rig_release(to);
+	free(state.bytes);
+	rig_end(from);
+	rig_end(to);
 }
 
 /* INTx is in service, and the guest ends it while nothing is delivered. */
@@ -145,19 +258,6 @@ CLEAT_TC(load__everything)
 	free(state.bytes);
 	rig_end(from);
 	rig_end(to);
-}
-
-static void move(struct rig *from, struct rig *to)
-{
-	struct state state = save(from);
-
-	ATF_REQUIRE_EQ(0, cleat_pci_load(to->pci, state.bytes, state.size,
-					 NULL));
-	ATF_REQUIRE_EQ(0, cleat_pci_resume(to->pci));
-	rig_pump(to);
-	rig_forget(to);
-	free(state.bytes);
-	rig_end(from);
 }
 
 /* Where nothing is armed that the guest does not use. */
@@ -263,6 +363,10 @@ CLEAT_TC(load__another_function)
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, save__keeps_what_comes);
+	ATF_TP_ADD_TC(tp, save__registers_only);
+	ATF_TP_ADD_TC(tp, save__server_silent);
+	ATF_TP_ADD_TC(tp, save__called_back);
+	ATF_TP_ADD_TC(tp, load__server_silent);
 	ATF_TP_ADD_TC(tp, save__called_off_in_intx);
 	ATF_TP_ADD_TC(tp, load__everything);
 	ATF_TP_ADD_TC(tp, load__pending_under_function_mask);

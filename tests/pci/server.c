@@ -222,6 +222,18 @@ static int serve_other(struct rig *rig, struct peer_message *message)
 	}
 }
 
+/* Refused at once, whatever else is held. */
+static bool is_too_long(struct rig *rig, struct peer_message *message)
+{
+	struct cleat_wire_access access;
+
+	if (!rig->server.words_only ||
+	    message->header.command != VFIO_USER_REGION_READ)
+		return false;
+	memcpy(&access, message->body, sizeof(access));
+	return access.count > 4;
+}
+
 static void serve(struct rig *rig, struct peer_message *message)
 {
 	unsigned command = message->header.command;
@@ -229,6 +241,10 @@ static void serve(struct rig *rig, struct peer_message *message)
 
 	if (message->header.flags & PEER_REPLY) {
 		rig_say(rig, "reply %u", message->header.error);
+		return;
+	}
+	if (is_too_long(rig, message)) {
+		peer_reply_error(rig->server.fd, message, EINVAL);
 		return;
 	}
 	wait_while_held(&rig->server, command);
