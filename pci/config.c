@@ -133,6 +133,8 @@ int cleat_pci_config_access(struct cleat_pci *pci, unsigned offset,
 	if (!is_access(offset, length) || is_absent(pci)) {
 		if (!write)
 			*value = length && length < 4 ? all_ones(length) : ONES;
+		/* A guest looks until its reset is done. */
+		cleat_pci_worker_nudge(pci);
 		return 0;
 	}
 	if (write)

@@ -34,6 +34,7 @@ static void await_reset(struct cleat_pci *pci)
 	struct cleat_cancel *cancel = cleat_cancel_current();
 
 	cleat_cancel_enter(NULL);
+	cleat_pci_worker_settle(pci);
 	cleat_pci_turn_take(&pci->turn, NULL);
 	cleat_pci_turn_give(&pci->turn);
 	cleat_cancel_enter(cancel);

@@ -12,8 +12,9 @@
  *		 leaves, held over no wait and no call of anybody's
  *
  * A turn is no mutex: waiting for it ends when the vCPU is called back.
- * Nothing but the worker sends SET_IRQS or DEVICE_RESET, because a vCPU that is
- * called back from these would lose the connection.
+ * Nothing but the worker sends SET_IRQS or DEVICE_RESET, or in its place a
+ * thread that cannot be called back: one that is called back from these loses
+ * the connection.
  */
 #ifndef PCI_FUNCTION_H
 #define PCI_FUNCTION_H
@@ -170,6 +171,7 @@ struct pci_intx {
  *          as high
  * @result: of the last reset
  * @cancel: entered over the reset, which may take a minute
+ * @retry, @timer: there while there are jobs and no thread could be had
  */
 struct pci_worker {
 	bool started;
@@ -181,6 +183,8 @@ struct pci_worker {
 	uint64_t done;
 	int result;
 	struct cleat_cancel *cancel;
+	struct cleat_watch *retry;
+	int timer;
 };
 
 enum pci_reset {
@@ -414,6 +418,10 @@ void cleat_pci_worker_stop(struct cleat_pci *pci);
 uint64_t cleat_pci_worker_ask(struct cleat_pci *pci, unsigned jobs);
 /* 0 or -EINTR: called back, the job goes on. */
 int cleat_pci_worker_wait(struct cleat_pci *pci, uint64_t ticket);
+/* Wait for all that was asked so far; likewise. */
+int cleat_pci_worker_settle(struct cleat_pci *pci);
+/* If there are jobs and could be no thread, try again. Does not wait. */
+void cleat_pci_worker_nudge(struct cleat_pci *pci);
 
 /* --- reset.c ------------------------------------------------------------ */
 

@@ -7,7 +7,10 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "pci/function.h"
 
@@ -38,30 +41,35 @@ static void await_job(struct pci_worker *worker)
 			return;
 }
 
+/* Mutex held, but not while a job is done: what there is; 0 if nothing. */
+static unsigned work_off(struct cleat_pci *pci)
+{
+	struct pci_worker *worker = &pci->worker;
+	unsigned jobs = worker->jobs;
+	uint64_t asked = worker->asked;
+
+	if (!jobs)
+		return 0;
+	worker->jobs = 0;
+	pthread_mutex_unlock(&worker->mutex);
+	run(pci, jobs);
+	pthread_mutex_lock(&worker->mutex);
+	worker->done = asked;
+	pthread_cond_broadcast(&worker->cond);
+	return jobs;
+}
+
 static void *work(void *opaque)
 {
 	struct cleat_pci *pci = opaque;
 	struct pci_worker *worker = &pci->worker;
-	uint64_t asked;
+	unsigned jobs;
 
 	pthread_mutex_lock(&worker->mutex);
-	for (;;) {
-		unsigned jobs;
-
+	do {
 		await_job(worker);
-		jobs = worker->jobs;
-		if (!jobs)
-			break;
-		worker->jobs = 0;
-		asked = worker->asked;
-		pthread_mutex_unlock(&worker->mutex);
-		run(pci, jobs);
-		pthread_mutex_lock(&worker->mutex);
-		worker->done = asked;
-		pthread_cond_broadcast(&worker->cond);
-		if (jobs & PCI_JOB_QUIT)
-			break;
-	}
+		jobs = work_off(pci);
+	} while (jobs && !(jobs & PCI_JOB_QUIT));
 	/* Under the mutex that askers hold: who sees no thread starts one. The
 	 * function may be gone as soon as it is let go. */
 	worker->running = false;
@@ -71,7 +79,7 @@ static void *work(void *opaque)
 }
 
 /* Mutex held. The VMM's signals are its own: none may be taken by it. */
-static void start_thread(struct cleat_pci *pci)
+static void try_thread(struct cleat_pci *pci)
 {
 	struct pci_worker *worker = &pci->worker;
 	sigset_t all, before;
@@ -91,6 +99,66 @@ static void start_thread(struct cleat_pci *pci)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+/* Events thread. */
+static void retry(void *opaque, uint32_t events)
+{
+	struct cleat_pci *pci = opaque;
+	struct pci_worker *worker = &pci->worker;
+	uint64_t count;
+
+	pthread_mutex_lock(&worker->mutex);
+	if (worker->retry && read(worker->timer, &count, sizeof(count)) > 0) {
+		if (worker->jobs)
+			try_thread(pci);
+		if (worker->running || !worker->jobs) {
+			cleat_watch_remove(worker->retry);
+			worker->retry = NULL;
+			cleat_close(&worker->timer);
+		}
+	}
+	pthread_mutex_unlock(&worker->mutex);
+}
+
+/*
+ * Mutex held. Who asked may not be one that waits: a guest whose reset nobody
+ * does would never see its function again. Where there is no timer either, the
+ * next who asks, waits or looks tries again.
+ */
+static void retry_later(struct cleat_pci *pci)
+{
+	static const struct itimerspec often = {
+		.it_interval.tv_nsec = RETRY_NS,
+		.it_value.tv_nsec = RETRY_NS,
+	};
+	struct pci_worker *worker = &pci->worker;
+
+	if (worker->retry)
+		return;
+	worker->timer = timerfd_create(CLOCK_MONOTONIC,
+				       TFD_CLOEXEC | TFD_NONBLOCK);
+	if (worker->timer >= 0 &&
+	    (timerfd_settime(worker->timer, 0, &often, NULL) ||
+	     cleat_watch_add(worker->timer, EPOLLIN, retry, pci,
+			     &worker->retry)))
+		cleat_close(&worker->timer);
+}
+
+/* Mutex held. */
+static void start_thread(struct cleat_pci *pci)
+{
+	try_thread(pci);
+	if (!pci->worker.running)
+		retry_later(pci);
+}
+
+void cleat_pci_worker_nudge(struct cleat_pci *pci)
+{
+	pthread_mutex_lock(&pci->worker.mutex);
+	if (pci->worker.jobs)
+		start_thread(pci);
+	pthread_mutex_unlock(&pci->worker.mutex);
+}
+
 uint64_t cleat_pci_worker_ask(struct cleat_pci *pci, unsigned jobs)
 {
 	struct pci_worker *worker = &pci->worker;
@@ -105,15 +173,27 @@ uint64_t cleat_pci_worker_ask(struct cleat_pci *pci, unsigned jobs)
 	return ticket;
 }
 
-/* Mutex held. There was no thread to be had: try again. */
-static void wait_for_thread(struct cleat_pci *pci)
+/*
+ * Mutex held. There was no thread to be had. One that can be called back tries
+ * again; any other is as good as the worker, and need not wait for one: a
+ * function can be given back where there are no threads left.
+ */
+static void do_without_thread(struct cleat_pci *pci)
 {
 	static const struct timespec pause = { .tv_nsec = RETRY_NS };
+	struct pci_worker *worker = &pci->worker;
 
-	pthread_mutex_unlock(&pci->worker.mutex);
-	nanosleep(&pause, NULL);
-	pthread_mutex_lock(&pci->worker.mutex);
-	start_thread(pci);
+	if (cleat_cancel_current()) {
+		pthread_mutex_unlock(&worker->mutex);
+		nanosleep(&pause, NULL);
+		pthread_mutex_lock(&worker->mutex);
+	} else {
+		worker->running = true;
+		work_off(pci);
+		worker->running = false;
+	}
+	if (worker->jobs)
+		start_thread(pci);
 }
 
 int cleat_pci_worker_wait(struct cleat_pci *pci, uint64_t ticket)
@@ -126,7 +206,7 @@ int cleat_pci_worker_wait(struct cleat_pci *pci, uint64_t ticket)
 		if (cleat_pci_called_back())
 			err = -EINTR;
 		else if (!worker->running)
-			wait_for_thread(pci);
+			do_without_thread(pci);
 		else
 			cleat_pci_cond_tick(&worker->cond, &worker->mutex);
 	}
@@ -134,13 +214,38 @@ int cleat_pci_worker_wait(struct cleat_pci *pci, uint64_t ticket)
 	return err;
 }
 
+int cleat_pci_worker_settle(struct cleat_pci *pci)
+{
+	uint64_t asked;
+
+	pthread_mutex_lock(&pci->worker.mutex);
+	asked = pci->worker.asked;
+	pthread_mutex_unlock(&pci->worker.mutex);
+	return cleat_pci_worker_wait(pci, asked);
+}
+
 int cleat_pci_worker_start(struct cleat_pci *pci)
 {
 	struct pci_worker *worker = &pci->worker;
 	int err = cleat_cancel_create(&worker->cancel);
 
+	worker->timer = -1;
 	worker->started = !err;
 	return err;
+}
+
+/* Nobody asks any more. */
+static void end_retry(struct pci_worker *worker)
+{
+	struct cleat_watch *watch;
+
+	pthread_mutex_lock(&worker->mutex);
+	watch = worker->retry;
+	worker->retry = NULL;
+	pthread_mutex_unlock(&worker->mutex);
+	/* Waits for the handler, which takes the mutex. */
+	cleat_watch_remove(watch);
+	cleat_close(&worker->timer);
 }
 
 void cleat_pci_worker_stop(struct cleat_pci *pci)
@@ -149,6 +254,7 @@ void cleat_pci_worker_stop(struct cleat_pci *pci)
 
 	if (!worker->started)
 		return;
+	end_retry(worker);
 	pthread_mutex_lock(&worker->mutex);
 	worker->jobs |= PCI_JOB_QUIT;
 	pthread_cond_broadcast(&worker->cond);

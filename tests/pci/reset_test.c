@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+#include <limits.h>
+#include <sys/resource.h>
+
 #include "tests/pci/rig.h"
 #include "wire/wire.h"
 
@@ -116,6 +119,100 @@ CLEAT_TC(flr__device_lost_meanwhile)
 	rig_end(rig);
 }
 
+/* Wrapped: so many threads more cannot be had. */
+static atomic_uint no_threads;
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+			  void *(*start)(void *), void *opaque);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+			  void *(*start)(void *), void *opaque);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+			  void *(*start)(void *), void *opaque)
+{
+	if (atomic_load(&no_threads)) {
+		atomic_fetch_sub(&no_threads, 1);
+		return EAGAIN;
+	}
+	return __real_pthread_create(thread, attr, start, opaque);
+}
+
+/* Not at work: its worker has never been there. */
+static struct rig *reset_without_thread(unsigned times)
+{
+	struct rig *rig = rig_new();
+
+	rig_start(rig);
+	rig_enable(rig);
+	rig_forget(rig);
+	atomic_store(&no_threads, times);
+	rig_write(rig, RIG_EXPRESS + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR, 2);
+	ATF_CHECK(atomic_load(&no_threads) < times);
+	return rig;
+}
+
+CLEAT_TC(flr__no_thread_at_first)
+{
+	struct rig *rig = reset_without_thread(4);
+
+	/* Nobody looks meanwhile. */
+	REQUIRE_SOON(rig_has_said(rig, "reset"));
+	REQUIRE_SOON(is_back(rig));
+	is_as_new(rig);
+	rig_end(rig);
+}
+
+CLEAT_TC(flr__no_thread_and_no_timer)
+{
+	struct rlimit before, none;
+	struct rig *rig;
+	int next;
+
+	skip_on_valgrind("it has descriptors of its own");
+	rig = rig_new();
+	rig_start(rig);
+	rig_forget(rig);
+	ATF_REQUIRE_EQ(0, getrlimit(RLIMIT_NOFILE, &before));
+	next = dup(0);
+	close(next);
+	none = before;
+	none.rlim_cur = (rlim_t)next;
+	atomic_store(&no_threads, 1);
+	ATF_REQUIRE_EQ(0, setrlimit(RLIMIT_NOFILE, &none));
+	rig_write(rig, RIG_EXPRESS + PCI_EXP_DEVCTL, PCI_EXP_DEVCTL_BCR_FLR, 2);
+	ATF_REQUIRE_EQ(0, setrlimit(RLIMIT_NOFILE, &before));
+	ATF_CHECK_EQ(0, atomic_load(&no_threads));
+	/* The guest looks whether it is done. */
+	REQUIRE_SOON(is_back(rig));
+	ATF_CHECK_EQ(1, rig_count(rig, "reset"));
+	rig_end(rig);
+}
+
+CLEAT_TC(flr__no_thread_and_unref)
+{
+	struct rig *rig = reset_without_thread(UINT_MAX);
+	struct deadline time = deadline_in(PATIENCE_MS);
+
+	rig->pci = cleat_pci_unref(rig->pci);
+	ATF_CHECK(deadline_spent(&time) < PATIENCE_MS / 2);
+	rig_end(rig);
+}
+
+CLEAT_TC(reset__no_thread)
+{
+	struct rig *rig = rig_new();
+
+	rig_start(rig);
+	atomic_store(&no_threads, UINT_MAX);
+	ATF_CHECK_EQ(0, cleat_pci_reset(rig->pci));
+	ATF_CHECK_EQ(1, rig_count(rig, "reset"));
+	rig_enable(rig);
+	rig_enable_msix(rig);
+	rig_entry(rig, 0, 0x41, false);
+	ATF_CHECK_EQ(1, rig_stats(rig).irqfds);
+	rig_end(rig);
+}
+
 CLEAT_TC(reset__by_bus)
 {
 	struct rig *rig = at_work(rig_new());
@@ -184,6 +281,10 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, flr__advanced_features);
 	ATF_TP_ADD_TC(tp, flr__unref_meanwhile);
 	ATF_TP_ADD_TC(tp, flr__device_lost_meanwhile);
+	ATF_TP_ADD_TC(tp, flr__no_thread_at_first);
+	ATF_TP_ADD_TC(tp, flr__no_thread_and_no_timer);
+	ATF_TP_ADD_TC(tp, flr__no_thread_and_unref);
+	ATF_TP_ADD_TC(tp, reset__no_thread);
 	ATF_TP_ADD_TC(tp, reset__by_bus);
 	ATF_TP_ADD_TC(tp, reset__refused);
 	ATF_TP_ADD_TC(tp, power__asleep);
