@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/pci_regs.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -12,6 +10,7 @@
 
 #include "backends/nvme/device.h"
 #include "backends/nvme/spec.h"
+#include "wire/wire.h"
 
 #define BAR0 0
 #define BAR4 4
@@ -77,7 +76,7 @@ static void set_pin(void *opaque, bool level)
 
 static void warn(void *opaque, const char *line)
 {
-	fprintf(stderr, "cleat-nvme: %s\n", line);
+	cleat_program_say(0, "%s", line);
 }
 
 static const struct cleat_nvme_ops nvme_ops = {
@@ -167,8 +166,8 @@ static void write_stats(const struct nvme_device *device)
 				     device->doorbells, device->vectors,
 				     device->stats_fd);
 	if (err)
-		fprintf(stderr, "cleat-nvme: statistics not written: %s\n",
-			strerror(-err));
+		cleat_program_say(0, "statistics not written: %s",
+				  strerror(-err));
 }
 
 /* The next client is another machine: nothing of this one's is left to it. */
@@ -310,10 +309,9 @@ static int change_disk(struct nvme_device *device, enum cleat_server_phase now)
 {
 	int err;
 
-	if (now == CLEAT_SERVER_RUNNING)
-		return device->incoming || !cleat_server_connected(device->srv) ?
-			       0 :
-			       cleat_nvme_disk_lock(&device->disk);
+	if (now == CLEAT_SERVER_RUNNING && !device->incoming &&
+	    cleat_server_connected(device->srv))
+		return cleat_nvme_disk_lock(&device->disk);
 	if (now != CLEAT_SERVER_SAVING)
 		return 0;
 	err = cleat_nvme_disk_flush(&device->disk);
@@ -345,36 +343,26 @@ static int change(void *opaque, enum cleat_server_phase old,
 
 static int fail(struct cleat_error *reterr, int code, const char *what)
 {
-	reterr->code = code;
-	reterr->origin = CLEAT_ORIGIN_LOCAL;
-	snprintf(reterr->text, sizeof(reterr->text), "%s: %s", what,
-		 strerror(-code));
-	return code;
+	return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, code, "%s: %s", what,
+			  strerror(-code));
 }
 
 /*
- * Sealed, so that clients can map it without fear of our shrinking it, and with
- * the doorbells where BAR 0 has them: then the area needs no offset of its own
- * in the file, which few clients understand.
+ * The doorbells lie where BAR 0 has them: then the area needs no offset of its
+ * own in the file, which few clients understand.
  */
 static int make_page(struct nvme_device *device, struct cleat_error *reterr)
 {
+	void *page = NULL;
+	int err;
+
 	if (device->doorbells != NVME_MAPPED &&
 	    device->doorbells != NVME_SHADOW)
 		return 0;
-	device->page_fd = memfd_create("cleat-nvme-doorbells",
-				       MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (device->page_fd < 0 ||
-	    ftruncate(device->page_fd, NVME_BAR0_SIZE) ||
-	    fcntl(device->page_fd, F_ADD_SEALS,
-		  F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
-		return fail(reterr, -errno, "doorbell page");
-	device->page = mmap(NULL, NVME_DOORBELL_BYTES, PROT_READ | PROT_WRITE,
-			    MAP_SHARED, device->page_fd, NVME_DOORBELLS);
-	if (device->page != MAP_FAILED)
-		return 0;
-	device->page = NULL;
-	return fail(reterr, -errno, "doorbell page");
+	err = cleat_program_memory("cleat-nvme-doorbells", NVME_BAR0_SIZE,
+				   NVME_DOORBELLS, &device->page_fd, &page);
+	device->page = page;
+	return err ? fail(reterr, err, "doorbell page") : 0;
 }
 
 static int make_eventfds(struct nvme_device *device, struct cleat_error *reterr)
@@ -550,7 +538,7 @@ static int add_migration(struct nvme_device *device,
 	const struct cleat_server_migration migration = {
 		.size = sizeof(migration),
 		.flags = CLEAT_SERVER_MIGRATE_PRE_COPY |
-			 (options->migration == NVME_MIGRATION_V1 ?
+			 (options->migration == PROGRAM_MIGRATION_V1 ?
 				  CLEAT_SERVER_MIGRATE_V1 :
 				  0),
 		.name = "cleat-nvme",
@@ -563,7 +551,7 @@ static int add_migration(struct nvme_device *device,
 
 	device->phase = CLEAT_SERVER_RUNNING;
 	device->incoming = options->disk.incoming;
-	if (options->migration == NVME_MIGRATION_NONE)
+	if (options->migration == PROGRAM_MIGRATION_NONE)
 		return 0;
 	return cleat_server_add_migration(device->srv, &migration, reterr);
 }
@@ -615,12 +603,6 @@ int cleat_nvme_device_create(struct nvme_device *device,
 	return err;
 }
 
-static void close_fd(int fd)
-{
-	if (fd >= 0)
-		close(fd);
-}
-
 void cleat_nvme_device_destroy(struct nvme_device *device)
 {
 	cleat_server_destroy(device->srv);
@@ -630,9 +612,9 @@ void cleat_nvme_device_destroy(struct nvme_device *device)
 	cleat_nvme_disk_close(&device->disk);
 	if (device->page)
 		munmap(device->page, NVME_DOORBELL_BYTES);
-	close_fd(device->page_fd);
-	close_fd(device->tails);
-	close_fd(device->heads);
-	close_fd(device->timer);
-	close_fd(device->stats_fd);
+	cleat_close(&device->page_fd);
+	cleat_close(&device->tails);
+	cleat_close(&device->heads);
+	cleat_close(&device->timer);
+	cleat_close(&device->stats_fd);
 }

@@ -10,12 +10,7 @@
 #include <cleat/server.h>
 
 #include "backends/nvme/nvme.h"
-
-enum nvme_migration {
-	NVME_MIGRATION_V2,
-	NVME_MIGRATION_V1,
-	NVME_MIGRATION_NONE,
-};
+#include "backends/program.h"
 
 /* The command line: options.c */
 struct nvme_options {
@@ -25,7 +20,7 @@ struct nvme_options {
 	const char *serial;
 	unsigned queues;
 	enum cleat_nvme_doorbells doorbells;
-	enum nvme_migration migration;
+	enum cleat_program_migration migration;
 	uint32_t busy_us;
 	uint32_t sleep_us;
 	struct cleat_nvme_disk_config disk;
@@ -68,7 +63,7 @@ int cleat_nvme_device_create(struct nvme_device *device,
 			     struct cleat_error *reterr);
 void cleat_nvme_device_destroy(struct nvme_device *device);
 
-/* Gives up what serving needs no more: sandbox.c. 0 or -errno. */
-int cleat_nvme_drop_rights(void);
+/* Gives up system calls that serving needs no more: sandbox.c. 0 or -errno. */
+int cleat_nvme_refuse_calls(void);
 
 #endif

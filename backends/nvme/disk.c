@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -12,23 +10,9 @@
 #include <unistd.h>
 
 #include "backends/nvme/nvme.h"
+#include "wire/wire.h"
 
 static const char zeroes[65536];
-
-__attribute__((format(printf, 3, 4))) static int
-fail(struct cleat_error *reterr, int code, const char *format, ...)
-{
-	va_list args;
-
-	if (!reterr)
-		return code;
-	reterr->code = code;
-	reterr->origin = CLEAT_ORIGIN_LOCAL;
-	va_start(args, format);
-	vsnprintf(reterr->text, sizeof(reterr->text), format, args);
-	va_end(args);
-	return code;
-}
 
 static int open_file(const struct cleat_nvme_disk_config *config,
 		     struct cleat_error *reterr)
@@ -46,19 +30,25 @@ static int open_file(const struct cleat_nvme_disk_config *config,
 	err = -errno;
 	switch (err) {
 	case -ENOENT:
-		return fail(reterr, err, "%s: no such file: give --size=BYTES "
-					 "to create it", config->path);
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, err,
+				  "%s: no such file: give --size=BYTES "
+				  "to create it",
+				  config->path);
 	case -EISDIR:
-		return fail(reterr, err, "%s: is a directory: name a file or "
-					 "a block device", config->path);
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, err,
+				  "%s: is a directory: name a file or "
+				  "a block device",
+				  config->path);
 	case -EACCES:
 	case -EPERM:
 	case -EROFS:
-		return fail(reterr, err, "%s: %s: give --read-only if reading "
-					 "is enough", config->path,
-			    strerror(-err));
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, err,
+				  "%s: %s: give --read-only if reading "
+				  "is enough",
+				  config->path, strerror(-err));
 	}
-	return fail(reterr, err, "%s: %s", config->path, strerror(-err));
+	return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, err, "%s: %s",
+			  config->path, strerror(-err));
 }
 
 /*
@@ -97,13 +87,15 @@ static int lock_file(const struct cleat_nvme_disk_config *config,
 	int err = config->incoming ? 0 : cleat_nvme_disk_lock(disk);
 
 	if (err == -EBUSY)
-		return fail(reterr, -EBUSY, "%s: in use by another process: "
-					    "stop that one first, or give "
-					    "--incoming to take over from it",
-			    config->path);
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -EBUSY,
+				  "%s: in use by another process: "
+				  "stop that one first, or give "
+				  "--incoming to take over from it",
+				  config->path);
 	if (err)
-		return fail(reterr, err, "%s: cannot be locked: %s",
-			    config->path, strerror(-err));
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, err,
+				  "%s: cannot be locked: %s", config->path,
+				  strerror(-err));
 	return 0;
 }
 
@@ -116,14 +108,16 @@ static int file_size(const struct cleat_nvme_disk_config *config, int fd,
 	if (!want || *ret == want)
 		return 0;
 	if (*ret || config->read_only)
-		return fail(reterr, -EEXIST, "%s: is %llu bytes, not %llu: "
-					     "leave out --size",
-			    config->path, (unsigned long long)*ret,
-			    (unsigned long long)want);
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -EEXIST,
+				  "%s: is %llu bytes, not %llu: "
+				  "leave out --size",
+				  config->path, (unsigned long long)*ret,
+				  (unsigned long long)want);
 	if (ftruncate(fd, (off_t)want))
-		return fail(reterr, -errno, "%s: cannot become %llu bytes: %s",
-			    config->path, (unsigned long long)want,
-			    strerror(errno));
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -errno,
+				  "%s: cannot become %llu bytes: %s",
+				  config->path, (unsigned long long)want,
+				  strerror(errno));
 	*ret = want;
 	return 0;
 }
@@ -134,23 +128,27 @@ static int find_size(const struct cleat_nvme_disk_config *config,
 	struct stat st;
 
 	if (fstat(disk->fd, &st))
-		return fail(reterr, -errno, "%s: %s", config->path,
-			    strerror(errno));
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -errno, "%s: %s",
+				  config->path, strerror(errno));
 	disk->identity[0] = st.st_dev;
 	disk->identity[1] = st.st_ino;
 	if (S_ISREG(st.st_mode))
 		return file_size(config, disk->fd, &st, &disk->size, reterr);
 	if (S_ISDIR(st.st_mode))
-		return fail(reterr, -EISDIR, "%s: is a directory: name a file "
-					     "or a block device",
-			    config->path);
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -EISDIR,
+				  "%s: is a directory: name a file "
+				  "or a block device",
+				  config->path);
 	if (!S_ISBLK(st.st_mode))
-		return fail(reterr, -ENOTBLK, "%s: neither a regular file nor "
-					      "a block device", config->path);
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -ENOTBLK,
+				  "%s: neither a regular file nor "
+				  "a block device",
+				  config->path);
 	disk->identity[1] = st.st_rdev;
 	if (ioctl(disk->fd, BLKGETSIZE64, &disk->size))
-		return fail(reterr, -errno, "%s: size unknown: %s",
-			    config->path, strerror(errno));
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -errno,
+				  "%s: size unknown: %s", config->path,
+				  strerror(errno));
 	return 0;
 }
 
@@ -159,13 +157,15 @@ static int check_size(const struct cleat_nvme_disk_config *config,
 		      struct cleat_error *reterr)
 {
 	if (!disk->size)
-		return fail(reterr, -EINVAL, "%s: is empty: give --size=BYTES",
-			    config->path);
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -EINVAL,
+				  "%s: is empty: give --size=BYTES",
+				  config->path);
 	if (disk->size % disk->block_size)
-		return fail(reterr, -EINVAL, "%s: %llu bytes are no multiple "
-					     "of the block size %u",
-			    config->path, (unsigned long long)disk->size,
-			    disk->block_size);
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, -EINVAL,
+				  "%s: %llu bytes are no multiple "
+				  "of the block size %u",
+				  config->path, (unsigned long long)disk->size,
+				  disk->block_size);
 	return 0;
 }
 
@@ -195,23 +195,7 @@ int cleat_nvme_disk_open(struct cleat_nvme_disk *disk,
 
 void cleat_nvme_disk_close(struct cleat_nvme_disk *disk)
 {
-	if (disk->fd >= 0)
-		close(disk->fd);
-	disk->fd = -1;
-}
-
-/* Drops @done bytes from the front. */
-static void advance(struct iovec **iov, unsigned *n_iov, size_t done)
-{
-	while (*n_iov && done >= (*iov)->iov_len) {
-		done -= (*iov)->iov_len;
-		(*iov)++;
-		(*n_iov)--;
-	}
-	if (*n_iov) {
-		(*iov)->iov_base = (char *)(*iov)->iov_base + done;
-		(*iov)->iov_len -= done;
-	}
+	cleat_close(&disk->fd);
 }
 
 int cleat_nvme_disk_read(struct cleat_nvme_disk *disk, struct iovec *iov,
@@ -228,7 +212,7 @@ int cleat_nvme_disk_read(struct cleat_nvme_disk *disk, struct iovec *iov,
 		if (!got)
 			return -ENODATA;
 		offset += (uint64_t)got;
-		advance(&iov, &n_iov, (size_t)got);
+		n_iov = cleat_iov_advance(&iov, n_iov, (size_t)got);
 	}
 	return 0;
 }
@@ -245,7 +229,7 @@ static int write_all(struct cleat_nvme_disk *disk, struct iovec *iov,
 		if (put <= 0)
 			return put ? -errno : -EIO;
 		offset += (uint64_t)put;
-		advance(&iov, &n_iov, (size_t)put);
+		n_iov = cleat_iov_advance(&iov, n_iov, (size_t)put);
 	}
 	return 0;
 }

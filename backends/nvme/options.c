@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The command line. */
-#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "backends/nvme/device.h"
 
 #define QUEUES_DEFAULT 16
-#define USAGE_ERROR 2
 
 static const char help_text[] =
 	"usage: cleat-nvme --file=PATH --socket-path=PATH [OPTION...]\n"
@@ -79,23 +76,6 @@ static const struct option long_options[] = {
 	{ 0 },
 };
 
-static int bad(const char *option, const char *value, const char *what)
-{
-	fprintf(stderr, "cleat-nvme: --%s=%s: %s\n", option, value, what);
-	return USAGE_ERROR;
-}
-
-static bool parse_number(const char *text, unsigned long long least,
-			 unsigned long long most, unsigned long long *ret)
-{
-	char *end;
-
-	errno = 0;
-	*ret = strtoull(text, &end, 10);
-	return text[0] >= '0' && text[0] <= '9' && !*end && !errno &&
-	       *ret >= least && *ret <= most;
-}
-
 static bool parse_size(const char *text, uint64_t *ret)
 {
 	static const char units[] = "KMGT";
@@ -103,14 +83,14 @@ static bool parse_size(const char *text, uint64_t *ret)
 	size_t length = strlen(text);
 	const char *unit = length ? strchr(units, text[length - 1]) : NULL;
 	unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
-	unsigned long long value;
+	uint64_t value;
 
 	if (!length || length >= sizeof(number))
 		return false;
 	memcpy(number, text, length + 1);
 	if (unit)
 		number[length - 1] = 0;
-	if (!parse_number(number, 1, LLONG_MAX >> shift, &value))
+	if (!cleat_program_number(number, 1, LLONG_MAX >> shift, &value))
 		return false;
 	*ret = value << shift;
 	return true;
@@ -130,8 +110,9 @@ static int parse_doorbells(struct nvme_options *options, const char *text)
 			options->doorbells = i;
 			return -1;
 		}
-	return bad("doorbells", text,
-		   "not one of mapped, shadow, ioeventfd, trapped");
+	return cleat_program_bad(
+		"doorbells", text,
+		"not one of mapped, shadow, ioeventfd, trapped");
 }
 
 static int parse_serial(struct nvme_options *options, const char *text)
@@ -143,34 +124,39 @@ static int parse_serial(struct nvme_options *options, const char *text)
 		if (text[i] < ' ' || text[i] > '~')
 			length = 0;
 	if (!length || length > 20)
-		return bad("serial", text, "not 1 to 20 printable characters");
+		return cleat_program_bad("serial", text,
+					 "not 1 to 20 printable characters");
 	return -1;
 }
 
 static int parse_count(struct nvme_options *options, int option,
 		       const char *text)
 {
-	unsigned long long value;
+	uint64_t value;
 
 	switch (option) {
 	case OPT_FD:
-		if (!parse_number(text, 0, INT_MAX, &value))
-			return bad("fd", text, "not a descriptor's number");
+		if (!cleat_program_number(text, 0, INT_MAX, &value))
+			return cleat_program_bad("fd", text,
+						 "not a descriptor's number");
 		options->fd = (int)value;
 		return -1;
 	case OPT_QUEUES:
-		if (!parse_number(text, 1, NVME_QUEUES_MAX, &value))
-			return bad("queues", text, "not from 1 to 256");
+		if (!cleat_program_number(text, 1, NVME_QUEUES_MAX, &value))
+			return cleat_program_bad("queues", text,
+						 "not from 1 to 256");
 		options->queues = (unsigned)value;
 		return -1;
 	case OPT_BUSY:
-		if (!parse_number(text, 1, 1000000, &value))
-			return bad("busy-us", text, "not from 1 to 1000000");
+		if (!cleat_program_number(text, 1, 1000000, &value))
+			return cleat_program_bad("busy-us", text,
+						 "not from 1 to 1000000");
 		options->busy_us = (uint32_t)value;
 		return -1;
 	}
-	if (!parse_number(text, 1, 1000000, &value))
-		return bad("sleep-us", text, "not from 1 to 1000000");
+	if (!cleat_program_number(text, 1, 1000000, &value))
+		return cleat_program_bad("sleep-us", text,
+					 "not from 1 to 1000000");
 	options->sleep_us = (uint32_t)value;
 	return -1;
 }
@@ -178,47 +164,26 @@ static int parse_count(struct nvme_options *options, int option,
 static int parse_disk(struct nvme_options *options, int option,
 		      const char *text)
 {
-	unsigned long long value;
+	uint64_t value;
 
 	if (option == OPT_SIZE) {
 		if (!parse_size(text, &options->disk.create_size))
-			return bad("size", text, "not a number of bytes, or "
+			return cleat_program_bad("size", text,
+						 "not a number of bytes, or "
 						 "of K, M, G, T");
 		return -1;
 	}
-	if (!parse_number(text, 512, 4096, &value) ||
+	if (!cleat_program_number(text, 512, 4096, &value) ||
 	    (value != 512 && value != 4096))
-		return bad("block-size", text, "not 512 or 4096");
+		return cleat_program_bad("block-size", text, "not 512 or 4096");
 	options->disk.block_size = (uint32_t)value;
 	return -1;
 }
 
-static int parse_migration(struct nvme_options *options, const char *text)
+static int show(const char *text)
 {
-	static const char *const names[] = {
-		[NVME_MIGRATION_V2] = "v2",
-		[NVME_MIGRATION_V1] = "v1",
-		[NVME_MIGRATION_NONE] = "none",
-	};
-
-	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (!strcmp(text, names[i])) {
-			options->migration = i;
-			return -1;
-		}
-	return bad("migration", text, "not one of v1, v2, none");
-}
-
-static int show_version(void)
-{
-	puts("cleat-nvme " CLEAT_VERSION);
-	return 0;
-}
-
-static int show_help(void)
-{
-	fputs(help_text, stdout);
-	return 0;
+	fputs(text, stdout);
+	return PROGRAM_OK;
 }
 
 static int take(struct nvme_options *options, int option, const char *text)
@@ -242,28 +207,20 @@ static int take(struct nvme_options *options, int option, const char *text)
 	case OPT_SERIAL:
 		return parse_serial(options, text);
 	case OPT_MIGRATION:
-		return parse_migration(options, text);
+		return cleat_program_migration(text, &options->migration);
 	case OPT_INCOMING:
 		options->disk.incoming = true;
 		return -1;
 	case OPT_DOORBELLS:
 		return parse_doorbells(options, text);
 	case OPT_HELP:
-		return show_help();
+		return show(help_text);
 	case OPT_VERSION:
-		return show_version();
+		return show("cleat-nvme " CLEAT_VERSION "\n");
 	case '?':
-		/* getopt has said what. */
-		fputs("cleat-nvme: see cleat-nvme --help\n", stderr);
-		return USAGE_ERROR;
+		return cleat_program_refuse(NULL);
 	}
 	return parse_count(options, option, text);
-}
-
-static int refuse(const char *why)
-{
-	fprintf(stderr, "cleat-nvme: %s: see cleat-nvme --help\n", why);
-	return USAGE_ERROR;
 }
 
 int cleat_nvme_options(struct nvme_options *options, int argc, char **argv)
@@ -285,18 +242,22 @@ int cleat_nvme_options(struct nvme_options *options, int argc, char **argv)
 	if (status >= 0)
 		return status;
 	if (optind < argc)
-		return refuse("only options are taken");
+		return cleat_program_refuse("only options are taken");
 	if (!options->disk.path)
-		return refuse("no --file=PATH");
+		return cleat_program_refuse("no --file=PATH");
 	if (!options->socket_path == (options->fd < 0))
-		return refuse("one of --socket-path=PATH and --fd=N is needed");
+		return cleat_program_refuse(
+			"one of --socket-path=PATH and --fd=N is needed");
 	if (options->disk.read_only && options->disk.create_size)
-		return refuse("--size with --read-only creates nothing");
+		return cleat_program_refuse(
+			"--size with --read-only creates nothing");
 	if (options->disk.incoming && options->disk.create_size)
-		return refuse("--size with --incoming creates nothing");
+		return cleat_program_refuse(
+			"--size with --incoming creates nothing");
 	if (options->disk.incoming &&
-	    options->migration == NVME_MIGRATION_NONE)
-		return refuse("--incoming with --migration=none takes no "
-			      "state");
+	    options->migration == PROGRAM_MIGRATION_NONE)
+		return cleat_program_refuse(
+			"--incoming with --migration=none takes no "
+			"state");
 	return -1;
 }

@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Rights. Guests and their VMMs are not trusted, so nothing is kept that they
- * could make use of through us: once the disk and the socket are open no
- * capability is needed, and nothing is ever executed or opened again. Without
- * the filter a process of root's could still open what root owns.
+ * Guests and their VMMs are not trusted, so nothing is kept that they could
+ * make use of through us: once the disk and the socket are open nothing is ever
+ * executed or opened again. Without the filter a process of root's could still
+ * open what root owns, though it has no capability any more.
  */
 #include <errno.h>
 #include <linux/audit.h>
-#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "backends/nvme/device.h"
 
@@ -114,7 +112,7 @@ static unsigned fill_head(struct sock_filter *filter)
 }
 
 /* A kernel without filters is no reason not to serve. */
-static int refuse_calls(void)
+int cleat_nvme_refuse_calls(void)
 {
 	struct sock_filter filter[6 + 2 * REFUSED + 1];
 	struct sock_fprog program = { .filter = filter };
@@ -136,24 +134,8 @@ static int refuse_calls(void)
 	return -errno;
 }
 #else
-static int refuse_calls(void)
+int cleat_nvme_refuse_calls(void)
 {
 	return 0;
 }
 #endif
-
-int cleat_nvme_drop_rights(void)
-{
-	struct __user_cap_header_struct header = {
-		.version = _LINUX_CAPABILITY_VERSION_3,
-	};
-	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { 0 };
-
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		return -errno;
-	/* Fails where there are none to begin with, in some containers. */
-	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	if (syscall(SYS_capset, &header, none))
-		return -errno;
-	return refuse_calls();
-}

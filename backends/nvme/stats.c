@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Counters, and the JSON they are written as. */
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-#include <yajl/yajl_gen.h>
 
+#include "backends/json.h"
 #include "backends/nvme/nvme.h"
 #include "backends/nvme/spec.h"
 
@@ -61,17 +58,6 @@ uint64_t cleat_nvme_stats_quantile(const struct cleat_nvme_stats *stats,
 	return stats->latency_worst_ns;
 }
 
-static void key(yajl_gen gen, const char *name)
-{
-	yajl_gen_string(gen, (const unsigned char *)name, strlen(name));
-}
-
-static void number(yajl_gen gen, const char *name, uint64_t value)
-{
-	key(gen, name);
-	yajl_gen_integer(gen, (long long)value);
-}
-
 static const char *const admin_names[256] = {
 	[NVME_ADMIN_DELETE_SQ] = "delete_sq",
 	[NVME_ADMIN_CREATE_SQ] = "create_sq",
@@ -100,32 +86,30 @@ static void opcodes(yajl_gen gen, const char *title, const uint64_t *counts,
 {
 	uint64_t others = 0;
 
-	key(gen, title);
-	yajl_gen_map_open(gen);
+	cleat_json_open(gen, title);
 	for (unsigned i = 0; i < 256; i++)
 		if (names[i])
-			number(gen, names[i], counts[i]);
+			cleat_json_number(gen, names[i], counts[i]);
 		else
 			others += counts[i];
-	number(gen, "unknown", others);
+	cleat_json_number(gen, "unknown", others);
 	yajl_gen_map_close(gen);
 }
 
 static void doorbells(yajl_gen gen, const struct cleat_nvme_stats *stats)
 {
-	key(gen, "doorbells");
-	yajl_gen_map_open(gen);
-	number(gen, "mapped", stats->doorbells[NVME_BY_MAPPED]);
-	number(gen, "eventfd", stats->doorbells[NVME_BY_EVENTFD]);
-	number(gen, "message", stats->doorbells[NVME_BY_MESSAGE]);
-	number(gen, "bad", stats->doorbells_bad);
+	cleat_json_open(gen, "doorbells");
+	cleat_json_number(gen, "mapped", stats->doorbells[NVME_BY_MAPPED]);
+	cleat_json_number(gen, "eventfd", stats->doorbells[NVME_BY_EVENTFD]);
+	cleat_json_number(gen, "message", stats->doorbells[NVME_BY_MESSAGE]);
+	cleat_json_number(gen, "bad", stats->doorbells_bad);
 	yajl_gen_map_close(gen);
 }
 
 static void interrupts(yajl_gen gen, const struct cleat_nvme_stats *stats,
 		       unsigned vectors)
 {
-	key(gen, "interrupts");
+	cleat_json_key(gen, "interrupts");
 	yajl_gen_array_open(gen);
 	for (unsigned i = 0; i < vectors; i++)
 		yajl_gen_integer(gen, (long long)stats->interrupts[i]);
@@ -134,12 +118,11 @@ static void interrupts(yajl_gen gen, const struct cleat_nvme_stats *stats,
 
 static void latency(yajl_gen gen, const struct cleat_nvme_stats *stats)
 {
-	key(gen, "latency_ns");
-	yajl_gen_map_open(gen);
-	number(gen, "count", stats->latency_count);
-	number(gen, "median", cleat_nvme_stats_quantile(stats, 500));
-	number(gen, "p99", cleat_nvme_stats_quantile(stats, 990));
-	number(gen, "worst", stats->latency_worst_ns);
+	cleat_json_open(gen, "latency_ns");
+	cleat_json_number(gen, "count", stats->latency_count);
+	cleat_json_number(gen, "median", cleat_nvme_stats_quantile(stats, 500));
+	cleat_json_number(gen, "p99", cleat_nvme_stats_quantile(stats, 990));
+	cleat_json_number(gen, "worst", stats->latency_worst_ns);
 	yajl_gen_map_close(gen);
 }
 
@@ -153,59 +136,28 @@ static void generate(yajl_gen gen, const struct cleat_nvme_stats *stats,
 		[NVME_IOEVENTFD] = "ioeventfd",
 	};
 
-	yajl_gen_map_open(gen);
-	key(gen, "doorbell_mode");
-	key(gen, ways[way]);
+	cleat_json_key(gen, "doorbell_mode");
+	cleat_json_key(gen, ways[way]);
 	opcodes(gen, "admin", stats->admin, admin_names);
 	opcodes(gen, "io", stats->io, io_names);
-	number(gen, "failed", stats->failed);
-	number(gen, "bytes_read", stats->bytes_read);
-	number(gen, "bytes_written", stats->bytes_written);
+	cleat_json_number(gen, "failed", stats->failed);
+	cleat_json_number(gen, "bytes_read", stats->bytes_read);
+	cleat_json_number(gen, "bytes_written", stats->bytes_written);
 	doorbells(gen, stats);
 	interrupts(gen, stats, vectors);
 	latency(gen, stats);
-	number(gen, "cq_full", stats->cq_full);
-	number(gen, "resets", stats->resets);
-	yajl_gen_map_close(gen);
-}
-
-static int put(int fd, const unsigned char *text, size_t length)
-{
-	off_t at = 0;
-
-	if (ftruncate(fd, 0))
-		return -errno;
-	while (length) {
-		ssize_t done = pwrite(fd, text, length, at);
-
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return done ? -errno : -EIO;
-		text += done;
-		at += done;
-		length -= (size_t)done;
-	}
-	return 0;
+	cleat_json_number(gen, "cq_full", stats->cq_full);
+	cleat_json_number(gen, "resets", stats->resets);
 }
 
 int cleat_nvme_stats_write(const struct cleat_nvme_stats *stats,
 			   enum cleat_nvme_doorbells way, unsigned vectors,
 			   int fd)
 {
-	yajl_gen gen = yajl_gen_alloc(NULL);
-	const unsigned char *text;
-	size_t length;
-	int err;
+	yajl_gen gen = cleat_json_begin();
 
 	if (!gen)
 		return -ENOMEM;
-	yajl_gen_config(gen, yajl_gen_beautify, 1);
 	generate(gen, stats, way, vectors);
-	if (yajl_gen_get_buf(gen, &text, &length) == yajl_gen_status_ok)
-		err = put(fd, text, length);
-	else
-		err = -ENOMEM;
-	yajl_gen_free(gen);
-	return err;
+	return cleat_json_end(gen, fd);
 }

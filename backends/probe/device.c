@@ -1,45 +1,31 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What the device is made of. */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/timerfd.h>
-#include <unistd.h>
 
 #include "backends/probe/probe.h"
+#include "wire/wire.h"
 
 #define CLASS_OTHER 0xff0000 /* no defined class: no driver takes it */
 #define PAGE 4096
 
 static int fail(struct cleat_error *reterr, int err, const char *what)
 {
-	reterr->code = err;
-	reterr->origin = CLEAT_ORIGIN_LOCAL;
-	snprintf(reterr->text, sizeof(reterr->text), "%s: %s", what,
-		 strerror(-err));
-	return err;
+	return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, err, "%s: %s", what,
+			  strerror(-err));
 }
 
-/* Sealed, so that a client may trust it not to shrink. */
-static int make_memory(const char *name, size_t length, int *fd, uint8_t **map)
+static int make_memory(const char *name, size_t length, int *fd, uint8_t **ret)
 {
-	void *mapped;
+	void *map = NULL;
+	int err = cleat_program_memory(name, length, 0, fd, &map);
 
-	*fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (*fd < 0 || ftruncate(*fd, (off_t)length) ||
-	    fcntl(*fd, F_ADD_SEALS,
-		  F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
-		return -errno;
-	mapped = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, *fd,
-		      0);
-	if (mapped == MAP_FAILED)
-		return -errno;
-	*map = mapped;
-	return 0;
+	*ret = map;
+	return err;
 }
 
 static int add_region(struct probe *probe, uint32_t index, uint64_t length,
@@ -217,12 +203,6 @@ int cleat_probe_create(struct probe *probe, const struct probe_options *options,
 	return 0;
 }
 
-static void close_fd(int fd)
-{
-	if (fd >= 0)
-		close(fd);
-}
-
 static void unmap(uint8_t *map, size_t length)
 {
 	if (map)
@@ -233,13 +213,13 @@ void cleat_probe_destroy(struct probe *probe)
 {
 	cleat_server_destroy(probe->srv);
 	for (unsigned i = 0; i < PROBE_DOORBELLS; i++)
-		close_fd(probe->kicks[i]);
-	close_fd(probe->shadow_kick);
-	close_fd(probe->work);
-	close_fd(probe->timer);
+		cleat_close(&probe->kicks[i]);
+	cleat_close(&probe->shadow_kick);
+	cleat_close(&probe->work);
+	cleat_close(&probe->timer);
 	cleat_probe_end_migration(probe);
 	unmap(probe->pages, PROBE_PAGES_LENGTH);
 	unmap(probe->shadow, PAGE);
-	close_fd(probe->pages_fd);
-	close_fd(probe->shadow_fd);
+	cleat_close(&probe->pages_fd);
+	cleat_close(&probe->shadow_fd);
 }

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "backends/probe/probe.h"
+#include "wire/wire.h"
 
 #define CHUNK 32768u
 #define MIB (UINT64_C(1) << 20)
@@ -351,14 +352,12 @@ int cleat_probe_add_migration(struct probe *probe, struct cleat_error *reterr)
 	int err = make_state(probe);
 
 	probe->phase = CLEAT_SERVER_RUNNING;
-	if (err) {
-		reterr->code = err;
-		strcpy(reterr->text, "no memory for --state-size");
-		return err;
-	}
-	if (probe->options.migration == PROBE_MIGRATION_NONE)
+	if (err)
+		return cleat_fail(reterr, CLEAT_ORIGIN_LOCAL, err,
+				  "no memory for --state-size");
+	if (probe->options.migration == PROGRAM_MIGRATION_NONE)
 		return 0;
-	if (probe->options.migration == PROBE_MIGRATION_V1)
+	if (probe->options.migration == PROGRAM_MIGRATION_V1)
 		migration.flags |= CLEAT_SERVER_MIGRATE_V1;
 	return cleat_server_add_migration(probe->srv, &migration, reterr);
 }
@@ -368,6 +367,5 @@ void cleat_probe_end_migration(struct probe *probe)
 	drop_incoming(probe);
 	free(probe->state);
 	free(probe->state_dirty);
-	if (probe->tick >= 0)
-		close(probe->tick);
+	cleat_close(&probe->tick);
 }

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The command line. */
-#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "backends/probe/probe.h"
 
-#define USAGE_ERROR 2
 #define MSIX_DEFAULT 16
 #define MSI_DEFAULT 4
 #define ALL_FEATURES                                                           \
@@ -126,23 +123,6 @@ static int leave_out(struct probe_options *options, const char *name)
 	return -1;
 }
 
-static bool parse_number(const char *text, uint64_t least, uint64_t most,
-			 uint64_t *ret)
-{
-	char *end;
-
-	errno = 0;
-	*ret = strtoull(text, &end, 10);
-	return text[0] >= '0' && text[0] <= '9' && !*end && !errno &&
-	       *ret >= least && *ret <= most;
-}
-
-static int bad(const char *option, const char *value, const char *what)
-{
-	fprintf(stderr, "cleat-probe: --%s=%s: %s\n", option, value, what);
-	return USAGE_ERROR;
-}
-
 /* Those that are numbers: the place of each, and what it may be. */
 static uint32_t *number_place(struct probe_options *options, int option,
 			      uint64_t *least, uint64_t *most)
@@ -188,13 +168,13 @@ static int take_number(struct probe_options *options, int option,
 	uint32_t *place = number_place(options, option, &least, &most);
 	char what[64];
 
-	if (!parse_number(text, least, most, &value)) {
+	if (!cleat_program_number(text, least, most, &value)) {
 		snprintf(what, sizeof(what), "not a number from %llu to %llu",
 			 (unsigned long long)least, (unsigned long long)most);
-		return bad(name, text, what);
+		return cleat_program_bad(name, text, what);
 	}
 	if (option == OPT_MSI && value & (value - 1))
-		return bad(name, text, "not a power of two");
+		return cleat_program_bad(name, text, "not a power of two");
 	*place = (uint32_t)value;
 	return -1;
 }
@@ -205,7 +185,7 @@ static bool fault_number(const char *text, const char *name, uint64_t most,
 	size_t length = strlen(name);
 
 	return !strncmp(text, name, length) && text[length] == '=' &&
-	       parse_number(text + length + 1, 1, most, ret);
+	       cleat_program_number(text + length + 1, 1, most, ret);
 }
 
 static int take_fault(struct probe_options *options, const char *text)
@@ -226,20 +206,7 @@ static int take_fault(struct probe_options *options, const char *text)
 	else if (fault_number(text, "drop-after", INT_MAX, &value))
 		faults->drop_after = value;
 	else
-		return bad("fault", text, "not a fault");
-	return -1;
-}
-
-static int take_migration(struct probe_options *options, const char *text)
-{
-	if (!strcmp(text, "v2"))
-		options->migration = PROBE_MIGRATION_V2;
-	else if (!strcmp(text, "v1"))
-		options->migration = PROBE_MIGRATION_V1;
-	else if (!strcmp(text, "none"))
-		options->migration = PROBE_MIGRATION_NONE;
-	else
-		return bad("migration", text, "not one of v1, v2, none");
+		return cleat_program_bad("fault", text, "not a fault");
 	return -1;
 }
 
@@ -272,9 +239,7 @@ static int take_flag(struct probe_options *options, int option)
 	case OPT_VERSION:
 		return show("cleat-probe " CLEAT_VERSION "\n");
 	}
-	/* getopt has said what. */
-	fputs("cleat-probe: see cleat-probe --help\n", stderr);
-	return USAGE_ERROR;
+	return cleat_program_refuse(NULL);
 }
 
 static int take(struct probe_options *options, int option, const char *name,
@@ -292,7 +257,7 @@ static int take(struct probe_options *options, int option, const char *name,
 	case OPT_FAULT:
 		return take_fault(options, text);
 	case OPT_MIGRATION:
-		return take_migration(options, text);
+		return cleat_program_migration(text, &options->migration);
 	case OPT_FD:
 	case OPT_VECTORS:
 	case OPT_MSI:
@@ -308,16 +273,11 @@ static int take(struct probe_options *options, int option, const char *name,
 	return take_flag(options, option);
 }
 
-static int refuse(const char *why)
-{
-	fprintf(stderr, "cleat-probe: %s: see cleat-probe --help\n", why);
-	return USAGE_ERROR;
-}
-
 static int check(struct probe_options *options)
 {
 	if (!options->socket_path == (options->fd < 0))
-		return refuse("one of --socket-path=PATH and --fd=N is needed");
+		return cleat_program_refuse(
+			"one of --socket-path=PATH and --fd=N is needed");
 	if (!(options->features & PROBE_HAS_MSIX))
 		options->msix_vectors = 0;
 	if (!(options->features & PROBE_HAS_MSI))
@@ -347,6 +307,6 @@ int cleat_probe_options(struct probe_options *options, int argc, char **argv)
 	if (status >= 0)
 		return status;
 	if (optind < argc)
-		return refuse("only options are taken");
+		return cleat_program_refuse("only options are taken");
 	return check(options);
 }

@@ -22,6 +22,7 @@
 #include <cleat/server.h>
 
 #include "backends/probe/probe_regs.h"
+#include "backends/program.h"
 
 /* What is wrong with this device, on purpose. */
 struct probe_faults {
@@ -31,12 +32,6 @@ struct probe_faults {
 	uint64_t die_after, drop_after; /* accesses; 0: never */
 };
 
-enum probe_migration {
-	PROBE_MIGRATION_V2,
-	PROBE_MIGRATION_V1,
-	PROBE_MIGRATION_NONE,
-};
-
 struct probe_options {
 	const char *socket_path;
 	int fd;
@@ -44,7 +39,7 @@ struct probe_options {
 	uint32_t features; /* PROBE_HAS_* */
 	unsigned msix_vectors, msi_vectors;
 	bool bar_32;
-	enum probe_migration migration;
+	enum cleat_program_migration migration;
 	uint32_t state_mib;
 	struct probe_faults faults;
 	struct cleat_server_config server;

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -546,6 +547,29 @@ CLEAT_TC(socket__client_after_client)
 	ATF_REQUIRE(strstr(text, "\"REGION_READ\": 6"));
 }
 
+/* It says so, where the signal would kill it. */
+CLEAT_TC(stats__no_room)
+{
+	const char *argv[] = { program("backends/cleat-probe"),
+			       "--socket-path=sock", "--stats=stats", NULL };
+	const struct rlimit limit = { 64, 64 };
+	struct child child;
+	char text[256] = { 0 };
+	FILE *file;
+	int status;
+
+	child_start(&child, "full", argv);
+	REQUIRE_SOON(!access("sock", F_OK));
+	ATF_REQUIRE_EQ(0, prlimit(child.pid, RLIMIT_FSIZE, &limit, NULL));
+	ATF_REQUIRE_EQ(0, kill(child.pid, SIGTERM));
+	status = child_wait(&child, PATIENCE_MS);
+	ATF_REQUIRE(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+	file = fopen("full.err", "r");
+	ATF_REQUIRE(file && fread(text, 1, sizeof(text) - 1, file));
+	fclose(file);
+	ATF_CHECK(strstr(text, "cleat-probe: stats: File too large\n"));
+}
+
 /* ---- Faults ------------------------------------------------------- */
 
 static void post_read(struct probe_host *host)
@@ -662,6 +686,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, options__most_vectors);
 	ATF_TP_ADD_TC(tp, options__wrong);
 	ATF_TP_ADD_TC(tp, socket__client_after_client);
+	ATF_TP_ADD_TC(tp, stats__no_room);
 	ATF_TP_ADD_TC(tp, socket__client_gone_and_signal);
 	ATF_TP_ADD_TC(tp, fault__hang);
 	ATF_TP_ADD_TC(tp, fault__die);
