@@ -162,6 +162,7 @@ static int take(struct migration *m)
 					    &m->cancelled);
 	if (err)
 		return err;
+	cleat_vmm_stream_allow(&m->stream, m->vm->devices.count);
 	atomic_store(&m->phase, PHASE_LOADING);
 	err = cleat_vmm_travel_open(&m->stream, &m->vm->devices);
 	if (!err)

@@ -426,6 +426,7 @@ static int go(struct migration *m)
 					    &m->cancelled);
 	if (err)
 		return err;
+	cleat_vmm_stream_allow(&m->stream, m->vm->devices.count);
 	atomic_store(&m->phase, PHASE_COPYING);
 	err = begin(m);
 	if (!err)

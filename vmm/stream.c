@@ -4,7 +4,8 @@
  * its header and one of what it holds. Nothing is believed before its checksum
  * was right, and no length makes us allocate: one buffer holds any section.
  *
- * Every wait ends: with the data, with a cancel, or after IDLE_MS without any.
+ * Every wait ends: with the data, with a cancel, or after a time without any
+ * that allows for the other side's devices.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,11 @@
 #define MAGIC 0x4d564c43u /* "CLVM" */
 #define VERSION 1
 #define IDLE_MS 30000
+/*
+ * While a device comes to rest, or runs again, nothing is said: by way of three
+ * states at most, each of which the library waits a minute for.
+ */
+#define DEVICE_MS (3 * 60000)
 #define TICK_MS 50
 
 /* Little-endian, as all of it is: the guest's CPU is ours. */
@@ -63,7 +69,11 @@ int cleat_vmm_stream_open(struct stream *stream, int fd,
 {
 	int flags = fcntl(fd, F_GETFL);
 
-	*stream = (struct stream){ .fd = fd, .cancelled = cancelled };
+	*stream = (struct stream){
+		.fd = fd,
+		.cancelled = cancelled,
+		.idle_ms = IDLE_MS,
+	};
 	stream->in = malloc(ROOM);
 	stream->out = malloc(ROOM);
 	if (!stream->in || !stream->out)
@@ -71,6 +81,11 @@ int cleat_vmm_stream_open(struct stream *stream, int fd,
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK))
 		return cleat_vmm_stream_fail(stream, -errno, "%m");
 	return 0;
+}
+
+void cleat_vmm_stream_allow(struct stream *stream, unsigned devices)
+{
+	stream->idle_ms = IDLE_MS + devices * DEVICE_MS;
 }
 
 void cleat_vmm_stream_close(struct stream *stream)
@@ -99,7 +114,7 @@ static int await(struct stream *stream, short events)
 	struct pollfd poll_fd = { .fd = stream->fd, .events = events };
 	unsigned waited;
 
-	for (waited = 0; waited < IDLE_MS; waited += TICK_MS) {
+	for (waited = 0; waited < stream->idle_ms; waited += TICK_MS) {
 		int n;
 
 		if (atomic_load(stream->cancelled))
@@ -112,8 +127,8 @@ static int await(struct stream *stream, short events)
 			return cleat_vmm_stream_fail(stream, -errno, "%m");
 	}
 	return cleat_vmm_stream_fail(stream, -ETIMEDOUT,
-				     "the other side has been silent for %d s",
-				     IDLE_MS / 1000);
+				     "the other side has been silent for %u s",
+				     stream->idle_ms / 1000);
 }
 
 static int write_all(struct stream *stream, const uint8_t *data, size_t length)

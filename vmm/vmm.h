@@ -560,6 +560,7 @@ enum section_type {
 struct stream {
 	int fd;
 	const atomic_bool *cancelled; /* ends every wait */
+	unsigned idle_ms; /* and so does this long without a byte */
 	uint8_t *in;
 	uint8_t *out;
 	enum section_type type; /* being written */
@@ -581,6 +582,8 @@ struct section {
 /* @fd is borrowed. */
 int cleat_vmm_stream_open(struct stream *stream, int fd,
 			  const atomic_bool *cancelled);
+/* Bears with the other side's devices, which there are as many of as here. */
+void cleat_vmm_stream_allow(struct stream *stream, unsigned devices);
 void cleat_vmm_stream_close(struct stream *stream);
 /* Return: @code. */
 int cleat_vmm_stream_fail(struct stream *stream, int code, const char *format,

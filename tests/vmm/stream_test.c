@@ -159,6 +159,27 @@ CLEAT_TC(wait__cancelled)
 	close(ends[1]);
 }
 
+/* No longer than allowed; but as long as the other side's devices may take. */
+CLEAT_TC(wait__silence)
+{
+	struct section section;
+	struct stream stream;
+	unsigned most;
+	int ends[2];
+
+	peer_pair(ends);
+	ATF_REQUIRE_EQ(0, cleat_vmm_stream_open(&stream, ends[0], &cancelled));
+	most = stream.idle_ms;
+	cleat_vmm_stream_allow(&stream, 2);
+	ATF_REQUIRE(stream.idle_ms >= most + 2 * 3 * 60000);
+	stream.idle_ms = 2000;
+	ATF_REQUIRE_EQ(-ETIMEDOUT, cleat_vmm_stream_receive(&stream, &section));
+	ATF_REQUIRE_STREQ("the other side has been silent for 2 s", stream.why);
+	cleat_vmm_stream_close(&stream);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 CLEAT_TC(take__too_much)
 {
 	const uint8_t bytes[4] = { 1, 2, 3, 4 };
@@ -181,6 +202,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, receive__another_order);
 	ATF_TP_ADD_TC(tp, send__too_large);
 	ATF_TP_ADD_TC(tp, wait__cancelled);
+	ATF_TP_ADD_TC(tp, wait__silence);
 	ATF_TP_ADD_TC(tp, take__too_much);
 	return atf_no_error();
 }
