@@ -58,7 +58,10 @@ static bool has_prefix(const char *text, const char *prefix,
 
 /* ---- Commands ---- */
 
-/* The child gets its signals as a program expects them. */
+/*
+ * The child gets its signals as a program expects them, and nothing of what the
+ * user types: that is the guest's.
+ */
 static int spawn(const char *command, int fd, int as, pid_t *ret_pid)
 {
 	char *argv[] = { (char *)"sh", (char *)"-c", (char *)command, NULL };
@@ -73,6 +76,8 @@ static int spawn(const char *command, int fd, int as, pid_t *ret_pid)
 	sigaddset(&ignored, SIGXFSZ);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attr);
+	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null",
+					 O_RDONLY, 0);
 	posix_spawn_file_actions_adddup2(&actions, fd, as);
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setsigdefault(&attr, &ignored);
@@ -190,15 +195,25 @@ static int accept_from(struct channel *channel, const char *path)
 	return channel->fd < 0 ? called_off(channel) : 0;
 }
 
-static int inherit(struct channel *channel, const char *number)
+/* Return: -1 if it is none. */
+static long descriptor(const char *number)
 {
-	int type;
-	socklen_t size = sizeof(type);
 	char *end;
 	long fd = strtol(number, &end, 10);
 
-	if (*end || fd < 0 || fd > 1 << 20)
+	return *end || fd < 0 || fd > 1 << 20 ? -1 : fd;
+}
+
+static int inherit(struct channel *channel, const char *number, bool outgoing)
+{
+	int type;
+	socklen_t size = sizeof(type);
+	long fd = descriptor(number);
+
+	if (fd < 0)
 		return wrong(channel, "not the number of a descriptor");
+	if (fd <= STDERR_FILENO && (outgoing || fd != STDIN_FILENO))
+		return wrong(channel, "the guest's console, or what is said of it, is there");
 	channel->fd = fcntl((int)fd, F_DUPFD_CLOEXEC, 3);
 	if (channel->fd < 0)
 		return fail(channel, -errno);
@@ -256,6 +271,14 @@ static int open_file(struct channel *channel, const char *path, bool outgoing)
 	return channel->fd < 0 ? fail(channel, -errno) : 0;
 }
 
+bool cleat_vmm_channel_is_input(const char *target)
+{
+	const char *rest;
+
+	return target && has_prefix(target, "fd:", &rest) &&
+	       descriptor(rest) == STDIN_FILENO;
+}
+
 static int open_one(struct channel *channel, const char *target, bool outgoing)
 {
 	const char *rest;
@@ -266,7 +289,7 @@ static int open_one(struct channel *channel, const char *target, bool outgoing)
 				  accept_from(channel, rest);
 	}
 	if (has_prefix(target, "fd:", &rest))
-		return inherit(channel, rest);
+		return inherit(channel, rest, outgoing);
 	if (has_prefix(target, "exec:", &rest))
 		return open_command(channel, rest, outgoing);
 	if (has_prefix(target, "file:", &rest))

@@ -171,7 +171,10 @@ static void handle(struct vm *vm, struct input *input,
 void cleat_vmm_console_run(struct vm *vm)
 {
 	struct pollfd fds[POLL_DEVICES + DEVICES_MAX];
-	struct input input = { 0 };
+	/* A machine that comes this way needs each byte of it. */
+	struct input input = {
+		.ended = cleat_vmm_channel_is_input(vm->options.incoming),
+	};
 
 	while (!cleat_vmm_stopping(vm)) {
 		nfds_t count = watch(vm, &input, fds);

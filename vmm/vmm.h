@@ -613,6 +613,8 @@ struct channel {
 };
 
 bool cleat_vmm_channel_known(const char *target);
+/* Whether it comes by standard input; @target may be NULL. */
+bool cleat_vmm_channel_is_input(const char *target);
 int cleat_vmm_channel_open(struct channel *channel, const char *target,
 			   bool outgoing, const atomic_bool *cancelled);
 /* Return: 0 when all that was written is safe where it went. */

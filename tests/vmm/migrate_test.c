@@ -129,6 +129,7 @@ CLEAT_TC(failure__no_target)
 	fail_to(control, "file:no/where", "No such file");
 	fail_to(control, "fd:999", "Bad file descriptor");
 	fail_to(control, "fd:x", "not the number");
+	fail_to(control, "fd:1", "the guest's console");
 	fail_to(control, "exec:exit 3", "");
 	fail_to(control, "exec:cat >/dev/full", "");
 	fail_to(control, "exec:head -c 1000 >/dev/null", "Broken pipe");
@@ -313,6 +314,32 @@ static void take_snapshot(void)
 	close(control);
 }
 
+static void arrive_by_shell(const char *before, const char *from)
+{
+	struct child target;
+	char line[4096];
+
+	snprintf(line, sizeof(line),
+		 "%s %s --memory 64 --control target.sock --incoming %s",
+		 before, program("vmm/cleat-vmm"), from);
+	child_start(&target, "target", (const char *const[]){
+		"/bin/sh", "-c", line, NULL });
+	finish_target(&target);
+}
+
+/* What comes by standard input is the machine's or the guest's, never both. */
+CLEAT_TC(incoming__standard_input)
+{
+	close(kvm_open(tc));
+	take_snapshot();
+	arrive_by_shell("exec", "fd:0 <snap");
+	arrive_by_shell("echo typed |", "'exec:cat >stolen; cat snap'");
+	ATF_REQUIRE_EQ(0, access("stolen", F_OK));
+	ATF_REQUIRE_STREQ("", said("stolen"));
+	ATF_REQUIRE_EQ(1, RUN("--incoming", "fd:1", "--memory", "64"));
+	require_complaint("the guest's console");
+}
+
 CLEAT_TC(incoming__another_machine)
 {
 	close(kvm_open(tc));
@@ -400,6 +427,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, command__bad);
 	ATF_TP_ADD_TC(tp, command__failed);
 	ATF_TP_ADD_TC(tp, command__does_not_end);
+	ATF_TP_ADD_TC(tp, incoming__standard_input);
 	ATF_TP_ADD_TC(tp, incoming__another_machine);
 	ATF_TP_ADD_TC(tp, incoming__fifo);
 	ATF_TP_ADD_TC(tp, incoming__damaged);
