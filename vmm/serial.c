@@ -276,6 +276,25 @@ void cleat_vmm_serial_save(struct serial *serial, struct serial_state *ret)
 	pthread_mutex_unlock(&serial->lock);
 }
 
+/*
+ * What was typed here before it arrived comes after what it brought with it; as
+ * on any line what there is no room for is lost. @serial->full stays as it is:
+ * where input was refused there is some to read, and reading it asks for more.
+ */
+static void load_queue(struct serial *serial, const struct serial_state *state)
+{
+	uint8_t typed[SERIAL_QUEUE];
+	size_t i, count = serial->count;
+
+	for (i = 0; i < count; i++)
+		typed[i] = serial->queue[(serial->head + i) % SERIAL_QUEUE];
+	serial->head = 0;
+	serial->count = state->queued;
+	memcpy(serial->queue, state->queue, state->queued);
+	for (i = 0; i < count; i++)
+		enqueue(serial, typed[i]);
+}
+
 int cleat_vmm_serial_load(struct serial *serial,
 			  const struct serial_state *state)
 {
@@ -289,9 +308,7 @@ int cleat_vmm_serial_load(struct serial *serial,
 	serial->scratch = state->scratch;
 	serial->thre = state->thre;
 	serial->divisor = state->divisor;
-	serial->head = 0;
-	serial->count = state->queued;
-	memcpy(serial->queue, state->queue, state->queued);
+	load_queue(serial, state);
 	serial->unsent_count = state->unsent_count;
 	memcpy(serial->unsent, state->unsent, state->unsent_count);
 	/* Chips forget which lines were up: an interrupt twice is none lost. */

@@ -186,6 +186,49 @@ CLEAT_TC(loopback__data)
 	close_port(port);
 }
 
+/* What was typed before the machine came is behind what it brought. */
+CLEAT_TC(load__typed_before)
+{
+	struct serial_state state = { .queued = 2, .queue = "ab" };
+	struct port *port = open_port();
+	struct serial *serial = &port->vm.serial;
+
+	ATF_REQUIRE_EQ(1, cleat_vmm_serial_input(serial, (void *)"c", 1));
+	ATF_REQUIRE_EQ(0, cleat_vmm_serial_load(serial, &state));
+	ATF_REQUIRE_EQ('a', in(port, UART_RX));
+	ATF_REQUIRE_EQ('b', in(port, UART_RX));
+	ATF_REQUIRE_EQ('c', in(port, UART_RX));
+	ATF_REQUIRE(!(in(port, UART_LSR) & UART_LSR_DR));
+	close_port(port);
+}
+
+/* More than the queue holds was typed: the rest is asked for, not forgotten. */
+CLEAT_TC(load__typed_too_much)
+{
+	static const uint8_t much[SERIAL_QUEUE + 10];
+	struct serial_state state = { .queued = 0 };
+	struct port *port = open_port();
+	struct serial *serial = &port->vm.serial;
+	size_t i;
+
+	ATF_REQUIRE_EQ(SERIAL_QUEUE,
+		       cleat_vmm_serial_input(serial, much, sizeof(much)));
+	ATF_REQUIRE_EQ(0, cleat_vmm_serial_load(serial, &state));
+	for (i = 0; in(port, UART_LSR) & UART_LSR_DR; i++)
+		in(port, UART_RX);
+	ATF_REQUIRE_EQ(SERIAL_QUEUE, i);
+	ATF_REQUIRE_EQ(1, wait_eventfd(port->vm.wake, 0));
+	/* The queue of the other side's user was full as well. */
+	cleat_vmm_serial_input(serial, much, sizeof(much));
+	state.queued = SERIAL_QUEUE;
+	ATF_REQUIRE_EQ(0, cleat_vmm_serial_load(serial, &state));
+	for (i = 0; in(port, UART_LSR) & UART_LSR_DR; i++)
+		in(port, UART_RX);
+	ATF_REQUIRE_EQ(SERIAL_QUEUE, i);
+	ATF_REQUIRE_EQ(1, wait_eventfd(port->vm.wake, 0));
+	close_port(port);
+}
+
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, write__arrives);
@@ -196,5 +239,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, probe__divisor);
 	ATF_TP_ADD_TC(tp, interrupt__causes);
 	ATF_TP_ADD_TC(tp, loopback__data);
+	ATF_TP_ADD_TC(tp, load__typed_before);
+	ATF_TP_ADD_TC(tp, load__typed_too_much);
 	return atf_no_error();
 }
