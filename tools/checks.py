@@ -7,7 +7,7 @@ import tempfile
 
 LIBRARY_ROOMS = ('wire', 'table', 'client', 'dma', 'irq', 'mmio', 'migration',
                  'pci', 'kvm', 'server')
-PROGRAM_ROOMS = ('backends', 'vmm', 'tools', 'bench', 'examples')
+PROGRAM_ROOMS = ('backends', 'vmm', 'tools', 'bench', 'examples', 'fuzz')
 ALL_ROOMS = ('include',) + LIBRARY_ROOMS + PROGRAM_ROOMS + ('tests', 'docs')
 
 
