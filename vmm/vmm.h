@@ -454,7 +454,7 @@ bool cleat_vmm_called_back(struct vm *vm);
 struct pause {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	atomic_uint wanted; /* PAUSE_*; written under the lock */
+	atomic_uint wanted; /* PAUSE_*; under the lock while vCPUs run */
 };
 
 int cleat_vmm_pause_init(struct pause *pause);
@@ -474,7 +474,10 @@ void cleat_vmm_pause_end(struct vm *vm);
 
 /* ---- console.c: standard input and output, and waiting for the end ------ */
 
-/* Blocks the signals that end us, before any thread is started. */
+/*
+ * Blocks the signals that end us, before any thread of ours is started; those
+ * that the library has by then take no signals.
+ */
 int cleat_vmm_console_open(struct vm *vm);
 /* Return: when the run has an outcome. */
 void cleat_vmm_console_run(struct vm *vm);
