@@ -157,6 +157,21 @@ start__bad_words_body() {
 	refused "--cpu: unknown option, or without its value" --cpu
 }
 
+lab_case start__where "it says why not here"
+start__where_body() {
+	atf_check -o match:'^(native|lab: (the CPU here has|there is no /dev|this user may))' \
+		@top@/tools/lab --where
+}
+
+lab_case demo__bad_words "what the other demo is told is not ignored"
+demo__bad_words_body() {
+	for option in "--kernel cloud" "--doorbells shadow" --keep; do
+		atf_check -s exit:2 \
+			-e inline:"demo: ${option% *} is not for --migrate; see --help\n" \
+			@top@/demo --migrate $option
+	done
+}
+
 lab_case start__qemu_refuses "what QEMU says is shown"
 start__qemu_refuses_body() {
 	atf_check -s exit:125 -e match:'^lab: \| .*-nonsense' \
