@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/server.h"
@@ -282,6 +283,32 @@ int cleat_srv_records_in(struct cleat_server *srv, const uint8_t *data,
 	return in->err;
 }
 
+/*
+ * The device looks at its configuration space while it takes over, so that has
+ * to be there first; and be what it was if the device then refuses.
+ */
+static int take_over(struct cleat_server *srv)
+{
+	struct cleat_srv_migration *mig = srv->mig;
+	uint32_t length = config_length(srv);
+	uint8_t *old;
+	int err;
+
+	if (!srv->pci)
+		return mig->ops.loaded(srv->opaque);
+	old = malloc(length + table_length(srv));
+	if (!old)
+		return -ENOMEM;
+	memcpy(old, srv->pci->data, length);
+	memcpy(old + length, srv->pci->table, table_length(srv));
+	cleat_srv_pci_restore(srv->pci, mig->config, mig->table);
+	err = mig->ops.loaded(srv->opaque);
+	if (err)
+		cleat_srv_pci_restore(srv->pci, old, old + length);
+	free(old);
+	return err;
+}
+
 int cleat_srv_records_done(struct cleat_server *srv)
 {
 	struct cleat_srv_migration *mig = srv->mig;
@@ -294,9 +321,7 @@ int cleat_srv_records_done(struct cleat_server *srv)
 		return 0;
 	if (in->next != NONE || in->at)
 		return -EBADMSG;
-	if (srv->pci)
-		cleat_srv_pci_restore(srv->pci, mig->config, mig->table);
-	in->err = mig->ops.loaded(srv->opaque);
+	in->err = take_over(srv);
 	if (!in->err && mig->level)
 		cleat_server_irq_raise(srv, CLEAT_IRQ_INTX, 0);
 	return in->err;

@@ -763,8 +763,9 @@ enum cleat_server_phase {
  *
  * The library wraps the records, so that what is damaged, cut off, or another
  * device's never reaches @load or @loaded, and carries configuration space and
- * INTx's level by itself; both are there before @loaded. After a refusal the
- * device stays in LOADING until a reset.
+ * INTx's level by itself. The former is there before @loaded, which may look at
+ * it, and is what it was again if that refuses; the line goes up afterwards.
+ * After a refusal the device stays in LOADING until a reset.
  */
 struct cleat_server_migration {
 	uint32_t size;

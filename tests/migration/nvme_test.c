@@ -296,11 +296,37 @@ CLEAT_TC(source__client_gone_before_the_target_runs)
 	ATF_CHECK_EQ(0, child_wait(&from.child, PATIENCE_MS));
 }
 
+/* What a client sees of the function: all of it, and the MSI-X table. */
+struct function {
+	uint8_t config[256];
+	uint8_t table[3 * 16]; /* two queues and the admin queue */
+};
+
+static void look(struct end *end, struct function *function)
+{
+	ATF_REQUIRE_EQ(0, cleat_region_read(end->dev, 7, 0, function->config,
+					    sizeof(function->config)));
+	ATF_REQUIRE_EQ(0, cleat_region_read(end->dev, 4, 0, function->table,
+					    sizeof(function->table)));
+}
+
+/* As a guest would: where its BAR is, and where its interrupts go. */
+static void set_up(struct end *end)
+{
+	uint32_t bar = 0xfebf0000, entry[4] = { 0xfee00000, 0, 0x4021, 0 };
+
+	ATF_REQUIRE_EQ(0, cleat_region_write(end->dev, 7, PCI_BASE_ADDRESS_0,
+					     &bar, sizeof(bar)));
+	ATF_REQUIRE_EQ(0, cleat_region_write(end->dev, 4, 0, entry,
+					     sizeof(entry)));
+}
+
 CLEAT_TC(load__another_disk)
 {
 	static const char *const options[] = { "--file=other", "--size=8M",
 					       "--queues=2", NULL };
 	struct cleat_error why = { .text = "" };
+	struct function foreign, before, after;
 	struct disk from;
 	struct tape tape;
 	struct end to;
@@ -308,12 +334,21 @@ CLEAT_TC(load__another_disk)
 	tape_make(&tape);
 	start(&from, "v2", "mapped", false);
 	enable(&from);
+	set_up(&from.end);
+	look(&from.end, &foreign);
 	end_start(&to, NVME, options);
 	end_migration(&to, 0);
+	look(&to, &before);
+	ATF_REQUIRE(memcmp(foreign.config, before.config,
+			   sizeof(before.config)));
+	ATF_REQUIRE(memcmp(foreign.table, before.table, sizeof(before.table)));
 	save_all(&from.end, &tape, 0);
 	ATF_CHECK_EQ(-EXDEV, load_all(&to, &tape, &why));
 	ATF_CHECK_EQ(CLEAT_MIGRATION_RUNNING, end_state(&to));
 	ATF_CHECK_EQ(0, end_get(&to, NVME_REG_CSTS));
+	/* Nothing of the state that was refused is left. */
+	look(&to, &after);
+	ATF_CHECK(!memcmp(&before, &after, sizeof(before)));
 	tape_free(&tape);
 	end_stop(&from.end);
 	end_stop(&to);
