@@ -447,7 +447,9 @@ void cleat_srv_conn_end(struct cleat_server *srv)
 
 void cleat_server_disconnect(struct cleat_server *srv)
 {
-	srv->conn.broken = 1;
+	/* Nothing would end it that nobody has begun. */
+	if (srv->conn.fd >= 0)
+		srv->conn.broken = 1;
 }
 
 bool cleat_server_connected(const struct cleat_server *srv)

@@ -256,6 +256,28 @@ static void on_signal(int number)
 	cleat_server_stop(stopped_by_signal);
 }
 
+/* With nobody to take leave of, it sleeps as before. */
+CLEAT_TC(disconnect__no_client)
+{
+	struct cleat_server_stats stats = { .size = sizeof(stats) };
+	struct cleat_server *srv = create(&no_ops, 0);
+	struct script script;
+	int fd;
+
+	ATF_REQUIRE_EQ(0, cleat_server_listen(srv, "sock", NULL));
+	cleat_server_disconnect(srv);
+	ATF_REQUIRE_EQ(1, cleat_server_step(srv, 1000));
+	cleat_server_get_stats(srv, &stats);
+	ATF_CHECK_EQ(1, stats.wakeups);
+	script_start(&script, run, srv);
+	fd = peer_connect("sock");
+	agree(fd);
+	close(fd);
+	cleat_server_stop(srv);
+	script_end(&script);
+	cleat_server_destroy(srv);
+}
+
 CLEAT_TC(stop__from_a_signal_handler)
 {
 	stopped_by_signal = create(&no_ops, 0);
@@ -316,6 +338,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, adopt__not_a_socket);
 	ATF_TP_ADD_TC(tp, watch__unwatched_in_the_same_turn);
 	ATF_TP_ADD_TC(tp, poll__busy_then_idle);
+	ATF_TP_ADD_TC(tp, disconnect__no_client);
 	ATF_TP_ADD_TC(tp, stop__from_a_signal_handler);
 	ATF_TP_ADD_TC(tp, destroy__half_made);
 	ATF_TP_ADD_TC(tp, spin__serves_as_well);
