@@ -194,6 +194,21 @@ void cleat_srv_drop_deferred(struct cleat_server *srv)
 	}
 }
 
+/* The first generation's commands are accesses to a region of its own. */
+static bool must_wait(const struct cleat_server *srv,
+		      const struct cleat_srv_msg *msg)
+{
+	struct cleat_wire_access access;
+	uint16_t command = msg->header.command;
+
+	if (!cleat_srv_mig_v1(srv) || msg->length < sizeof(access) ||
+	    (command != VFIO_USER_REGION_READ &&
+	     command != VFIO_USER_REGION_WRITE))
+		return find(command)->defer;
+	memcpy(&access, msg->body, sizeof(access));
+	return access.region == CLEAT_SRV_MIG_REGION;
+}
+
 void cleat_srv_message(struct cleat_server *srv, struct cleat_srv_msg *msg)
 {
 	uint32_t type = msg->header.flags & CLEAT_HEADER_TYPE;
@@ -210,8 +225,7 @@ void cleat_srv_message(struct cleat_server *srv, struct cleat_srv_msg *msg)
 		srv->conn.broken = 1;
 		return;
 	}
-	if (srv->nested &&
-	    (srv->conn.deferred || find(msg->header.command)->defer))
+	if (srv->nested && (srv->conn.deferred || must_wait(srv, msg)))
 		defer(srv, msg);
 	else
 		run(srv, msg);

@@ -406,6 +406,75 @@ CLEAT_TC(message__unmap_and_reset_wait)
 	rig_end(&rig);
 }
 
+static int no_state(void *opaque, void *buf, size_t room)
+{
+	return 0;
+}
+
+static int any_state(void *opaque, uint32_t version, const void *buf,
+		     size_t count)
+{
+	return 0;
+}
+
+static int loaded(void *opaque)
+{
+	return 0;
+}
+
+static void start_migratable(struct rig *rig)
+{
+	const struct cleat_server_migration migration = {
+		.size = sizeof(migration),
+		.flags = CLEAT_SERVER_MIGRATE_V1,
+		.name = "nothing",
+		.save = no_state,
+		.load = any_state,
+		.loaded = loaded,
+	};
+	struct peer_message reply;
+
+	rig_create(rig, NULL);
+	ATF_REQUIRE_EQ(0, cleat_server_add_migration(rig->srv, &migration,
+						     NULL));
+	rig_run(rig);
+	rig_version(rig, NULL, &reply);
+	peer_message_end(&reply);
+}
+
+/* The first generation's device is stopped by a write to a region. */
+CLEAT_TC(message__state_change_waits)
+{
+	const struct {
+		struct cleat_wire_access access;
+		uint32_t state;
+	} __attribute__((packed)) stop = { { 0, 9, 4 }, CLEAT_MIG_V1_STOP };
+	struct peer_message request, reply;
+	struct cleat_wire_dma dma = { BASE, 64 };
+	char body[sizeof(dma) + 64] = { 0 };
+	uint32_t state = UINT32_MAX;
+	struct rig rig;
+
+	start_migratable(&rig);
+	ATF_REQUIRE_EQ(0, rig_map(&rig, BASE, RAM, RW, -1, 0));
+	start_action(&rig, read_action, BASE, 64);
+	ATF_REQUIRE_EQ(0, peer_expect(rig.fd, VFIO_USER_DMA_READ, &request));
+	ATF_REQUIRE_EQ(0, peer_command(rig.fd, 1, VFIO_USER_REGION_WRITE, &stop,
+				       sizeof(stop), NULL, 0));
+	ATF_REQUIRE(!wait_fd(rig.fd, POLLIN, 50));
+	memcpy(body, &dma, sizeof(dma));
+	ATF_REQUIRE_EQ(0, peer_reply(rig.fd, &request, body, sizeof(body), NULL,
+				     0));
+	peer_message_end(&request);
+	ATF_REQUIRE_EQ(0, peer_expect(rig.fd, VFIO_USER_REGION_WRITE, &reply));
+	ATF_CHECK_EQ(0, reply.header.error);
+	peer_message_end(&reply);
+	ATF_REQUIRE_EQ(0, rig_read(&rig, 9, 0, &state, sizeof(state)));
+	ATF_CHECK_EQ(CLEAT_MIG_V1_STOP, state);
+	ATF_CHECK_EQ(0, rig.action_result);
+	rig_end(&rig);
+}
+
 CLEAT_TC(message__late_reply)
 {
 	const struct cleat_server_config config = { .size = sizeof(config),
@@ -886,6 +955,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, message__command_behind_a_reply);
 	ATF_TP_ADD_TC(tp, message__from_inside_an_access);
 	ATF_TP_ADD_TC(tp, message__unmap_and_reset_wait);
+	ATF_TP_ADD_TC(tp, message__state_change_waits);
 	ATF_TP_ADD_TC(tp, message__late_reply);
 	ATF_TP_ADD_TC(tp, message__reply_lies);
 	ATF_TP_ADD_TC(tp, message__short);
