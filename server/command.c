@@ -173,7 +173,6 @@ void cleat_srv_run_deferred(struct cleat_server *srv)
 	if (srv->reset_wanted) {
 		srv->reset_wanted = false;
 		srv->ops.reset(srv->opaque);
-		cleat_srv_mig_reset(srv);
 	}
 	while (srv->conn.fd >= 0 && srv->conn.deferred && !srv->conn.out &&
 	       !srv->conn.broken) {

@@ -112,7 +112,11 @@ static void reset_function(struct cleat_server_pci *pci)
 		  PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
 	tell(pci, &old);
 	cleat_srv_irqs_reset(pci->srv);
-	/* The device waits inside a DMA of its own: when that has ended. */
+	/*
+	 * The device waits inside a DMA of its own: when that has ended. Either
+	 * way a migration goes on, of which the guest knows nothing; it is the
+	 * client's DEVICE_RESET that ends one.
+	 */
 	if (pci->srv->nested)
 		pci->srv->reset_wanted = true;
 	else

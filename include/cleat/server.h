@@ -751,8 +751,9 @@ enum cleat_server_phase {
  * @name:    what its state is called, at most 31 bytes: another's is refused
  * @version: of its state: a higher one is refused
  * @change:  go from one phase to another; 0, or -errno: it stays in @old. When
- *           a state has been loaded, @loaded comes before. After a reset the
- *           device is in RUNNING whatever is returned. May be NULL
+ *           a state has been loaded, @loaded comes before. After DEVICE_RESET
+ *           the device is in RUNNING whatever is returned; a function-level
+ *           reset by the guest changes no phase. May be NULL
  * @save:    put the next record into @buf, at most @room (CLEAT_SERVER_RECORD)
  *           bytes: its length; 0: nothing for now, or, in SAVING, nothing more;
  *           -errno. It begins anew with each PRE_SAVING, and with SAVING when

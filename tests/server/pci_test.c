@@ -419,6 +419,128 @@ CLEAT_TC(create__impossible)
 	rig_end(&rig);
 }
 
+/* --- In the middle of a migration ------------------------------------ */
+
+#define RAM 0x100000u
+
+static int no_state(void *opaque, void *buf, size_t room)
+{
+	return 0;
+}
+
+static int any_state(void *opaque, uint32_t version, const void *buf,
+		     size_t count)
+{
+	return 0;
+}
+
+static int loaded(void *opaque)
+{
+	return 0;
+}
+
+static void start_migratable(struct rig *rig)
+{
+	const struct cleat_server_migration migration = {
+		.size = sizeof(migration),
+		.flags = CLEAT_SERVER_MIGRATE_PRE_COPY,
+		.name = "nothing",
+		.save = no_state,
+		.load = any_state,
+		.loaded = loaded,
+	};
+	struct peer_message reply;
+
+	rig_create(rig, NULL);
+	ATF_REQUIRE_EQ(0, cleat_server_pci_create(rig->srv, &usual, &ops, rig,
+						  &pci, NULL));
+	ATF_REQUIRE_EQ(0, cleat_server_add_migration(rig->srv, &migration,
+						     NULL));
+	rig_run(rig);
+	rig_version(rig, NULL, &reply);
+	peer_message_end(&reply);
+}
+
+struct phase {
+	struct cleat_wire_feature feature;
+	struct cleat_wire_mig_state state;
+};
+
+static void pre_copy(struct rig *rig)
+{
+	const struct phase set = {
+		{ sizeof(set), VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE |
+				       VFIO_DEVICE_FEATURE_SET },
+		{ .state = CLEAT_SERVER_PRE_SAVING },
+	};
+
+	ATF_REQUIRE_EQ(0, rig_call(rig, VFIO_USER_DEVICE_FEATURE, &set,
+				   sizeof(set)));
+}
+
+static unsigned get_phase(struct rig *rig)
+{
+	struct phase phase = {
+		{ sizeof(phase), VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE |
+					 VFIO_DEVICE_FEATURE_GET },
+	};
+	struct peer_message reply;
+
+	rig_call_fds(rig, VFIO_USER_DEVICE_FEATURE, &phase, sizeof(phase), NULL,
+		     0, &reply);
+	ATF_REQUIRE_EQ(sizeof(phase), reply.length);
+	memcpy(&phase, reply.body, sizeof(phase));
+	peer_message_end(&reply);
+	return phase.state.state;
+}
+
+static void read_ram(struct rig *rig)
+{
+	rig->action_result = cleat_server_dma_read(rig->srv, RAM, rig->scratch,
+						   64);
+}
+
+static void answer(struct rig *rig, struct peer_message *request)
+{
+	char body[sizeof(struct cleat_wire_dma) + 64] = { 0 };
+
+	ATF_REQUIRE_EQ(sizeof(struct cleat_wire_dma), request->length);
+	memcpy(body, request->body, request->length);
+	ATF_REQUIRE_EQ(0, peer_reply(rig->fd, request, body, sizeof(body), NULL,
+				     0));
+	peer_message_end(request);
+}
+
+/* The guest's, of which the migration hears nothing, whenever it comes. */
+CLEAT_TC(reset__by_the_guest_in_pre_copy)
+{
+	struct peer_message request;
+	uint64_t control;
+	struct rig rig;
+
+	start_migratable(&rig);
+	control = find_cap(&rig, PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL;
+	ATF_REQUIRE_EQ(0, rig_map(&rig, RAM, 4096, 3, -1, 0));
+	pre_copy(&rig);
+	put(&rig, control, 2, PCI_EXP_DEVCTL_BCR_FLR);
+	ATF_CHECK_EQ(1, rig.resets);
+	ATF_CHECK_EQ(CLEAT_SERVER_PRE_SAVING, get_phase(&rig));
+	/* And while a DMA is waited for: when that has ended. */
+	rig.action = read_ram;
+	ATF_REQUIRE_EQ(0, rig_write32(&rig, RIG_ACTION, 1));
+	ATF_REQUIRE_EQ(0, peer_expect(rig.fd, VFIO_USER_DMA_READ, &request));
+	put(&rig, control, 2, PCI_EXP_DEVCTL_BCR_FLR);
+	ATF_CHECK_EQ(1, rig.resets);
+	answer(&rig, &request);
+	ATF_CHECK_EQ(CLEAT_SERVER_PRE_SAVING, get_phase(&rig));
+	ATF_CHECK_EQ(2, rig.resets);
+	ATF_CHECK_EQ(0, rig.action_result);
+	/* The client's own ends it. */
+	ATF_REQUIRE_EQ(0, rig_call(&rig, VFIO_USER_DEVICE_RESET, NULL, 0));
+	ATF_CHECK_EQ(CLEAT_SERVER_RUNNING, get_phase(&rig));
+	rig_end(&rig);
+}
+
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, header__says_who);
@@ -431,5 +553,6 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, msix__table_and_pending);
 	ATF_TP_ADD_TC(tp, raise__by_what_is_enabled);
 	ATF_TP_ADD_TC(tp, create__impossible);
+	ATF_TP_ADD_TC(tp, reset__by_the_guest_in_pre_copy);
 	return atf_no_error();
 }
