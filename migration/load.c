@@ -181,8 +181,11 @@ static int begin(struct loading *l)
 	if (mig->state == CLEAT_MIGRATION_RESUMING)
 		give_up(mig);
 	err = cleat_migration_walk(mig, CLEAT_MIGRATION_RESUMING, l->reterr);
-	if (err)
+	if (err) {
+		/* It may have got as far as STOP. */
+		give_up(mig);
 		return err;
+	}
 	mig->stream = CLEAT_MIGRATION_LOADING;
 	return 0;
 }

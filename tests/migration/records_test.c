@@ -18,6 +18,8 @@
  * @saved:  records given
  * @given:  that came in
  * @loaded: and were taken over
+ * @busy:   it takes no state
+ * @resets: how often
  */
 struct device {
 	struct cleat_server *srv;
@@ -25,7 +27,8 @@ struct device {
 	struct end end;
 	uint8_t state[RECORDS][STATE];
 	unsigned saved, given, loaded;
-	bool wrong;
+	bool wrong, busy;
+	unsigned resets;
 };
 
 static int change(void *opaque, enum cleat_server_phase old,
@@ -35,6 +38,8 @@ static int change(void *opaque, enum cleat_server_phase old,
 
 	if (now == CLEAT_SERVER_SAVING)
 		device->saved = 0;
+	if (now == CLEAT_SERVER_LOADING && device->busy)
+		return -EBUSY;
 	if (now == CLEAT_SERVER_LOADING)
 		device->given = 0;
 	return 0;
@@ -71,6 +76,9 @@ static int loaded(void *opaque)
 
 static int reset(void *opaque)
 {
+	struct device *device = opaque;
+
+	device->resets++;
 	return 0;
 }
 
@@ -246,11 +254,36 @@ CLEAT_TC(load__goes_on_after_the_end)
 	device_end(&device);
 }
 
+/* Two steps lead to RESUMING: it does not stay where the first one led. */
+CLEAT_TC(load__refused_before_the_first_byte)
+{
+	static struct device device;
+	struct cleat_error why;
+	struct tape tape;
+
+	tape_make(&tape);
+	device_make(&device);
+	save_all(&device.end, &tape, 0);
+	ATF_REQUIRE_EQ(0, cleat_migration_run(device.end.mig, NULL));
+	device.busy = true;
+	ATF_CHECK_EQ(-EBUSY, load_all(&device.end, &tape, &why));
+	ATF_CHECK_EQ(CLEAT_MIGRATION_RUNNING, end_state(&device.end));
+	ATF_CHECK_EQ(1, device.resets);
+	device.busy = false;
+	tape.at = 0;
+	ATF_CHECK_EQ(0, load_all(&device.end, &tape, &why));
+	ATF_CHECK_EQ(CLEAT_MIGRATION_STOP, end_state(&device.end));
+	ATF_CHECK_EQ(1, device.loaded);
+	device_end(&device);
+	tape_free(&tape);
+}
+
 ATF_TP_ADD_TCS(tp)
 {
 	ATF_TP_ADD_TC(tp, load__whole);
 	ATF_TP_ADD_TC(tp, load__damaged_at_every_byte);
 	ATF_TP_ADD_TC(tp, load__cut_off_at_every_byte);
 	ATF_TP_ADD_TC(tp, load__goes_on_after_the_end);
+	ATF_TP_ADD_TC(tp, load__refused_before_the_first_byte);
 	return atf_no_error();
 }
