@@ -303,7 +303,12 @@ CLEAT_API int cleat_memory_log_fetch(struct cleat_memory *memory,
  * @from:       first guest address to look at
  * @max:        bytes to take at most, a multiple of 4096, not 0
  * @ret_guest:  where they are
- * @ret_length: bytes; one run, inside one range
+ * @ret_length: bytes; one run
+ *
+ * What was a range when or since logging began is told of, also after it was
+ * removed, and a run may go over the border of two ranges that adjoin: look up
+ * where its pages are, piece by piece, and pass over what is no memory any
+ * more.
  *
  * Clears their bits, so copy them *after*: what is written meanwhile is dirty
  * again. Go on from @ret_guest + @ret_length; begin anew for the next round.

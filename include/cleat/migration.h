@@ -294,8 +294,9 @@ CLEAT_API int cleat_migration_save(struct cleat_migration *mig,
  * @mig:      a device in RUNNING that nobody has used, or in RESUMING by an
  *            earlier call
  * @io:       where from; @read is needed
- * @ret_done: written on success: that was the last section, and the device is
- *            in STOP with the new state
+ * @ret_done: written on success: that was the last section. The device is in
+ *            STOP with the new state; one of the first generation still in
+ *            RESUMING, and takes it over in cleat_migration_run()
  * @reterr:   why it failed; may be NULL
  *
  * A stream of another device (identity, sizes of regions, interrupts), of the

@@ -100,7 +100,7 @@ CLEAT_TC(move__framing_of_a_small_state)
 	end_start(&to, PROBE, small);
 	end_migration(&from, 0);
 	end_migration(&to, CLEAT_MIGRATION_ONLY_V2);
-	save_all(&from, &tape, 1);
+	save_all(&from, &tape, 5);
 	ATF_REQUIRE_EQ(0, cleat_migration_info(from.mig, &info));
 	ATF_CHECK(info.bytes < 1 << 20);
 	ATF_CHECK_MSG(info.framing <= 512, "%u", (unsigned)info.framing);
