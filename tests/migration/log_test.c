@@ -481,8 +481,23 @@ CLEAT_TC(server__huge_range_added_later)
 	huge_end(&huge);
 }
 
-/* By message: no server is asked, and all is seen. */
+/* By message: no server is asked, and all is seen before any report. */
 CLEAT_TC(server__in_secure_mode)
+{
+	struct end end;
+
+	end_start_with(&end, PROBE, NULL, CLEAT_DEVICE_SECURE);
+	ATF_REQUIRE_EQ(0, cleat_memory_log_start(end.memory, 0, NULL));
+	fill(&end, 0x2000, 0x1000, false);
+	expect_run(&end, 0, 0x2000, 0x1000);
+	/* Nor is it one that cannot log. */
+	ATF_REQUIRE_EQ(0, cleat_memory_log_fetch(end.memory,
+						 CLEAT_MEMORY_LOG_FINAL));
+	ATF_CHECK_EQ(0, cleat_memory_log_dirty(end.memory));
+	end_stop(&end);
+}
+
+CLEAT_TC(server__range_without_a_file)
 {
 	struct cleat_memory_range range = { .size = sizeof(range),
 					    .rights = CLEAT_READ | CLEAT_WRITE,
@@ -496,7 +511,6 @@ CLEAT_TC(server__in_secure_mode)
 	ATF_REQUIRE_EQ(0, cleat_memory_add(end.memory, &range));
 	ATF_REQUIRE_EQ(0, cleat_memory_log_start(end.memory, 0, NULL));
 	fill(&end, 0x10002000, 0x1000, false);
-	/* Before any report. */
 	expect_run(&end, 0, 0x10002000, 0x1000);
 	end_stop(&end);
 }
@@ -585,6 +599,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, server__range_at_an_odd_page_of_v1);
 	ATF_TP_ADD_TC(tp, server__huge_range_added_later);
 	ATF_TP_ADD_TC(tp, server__in_secure_mode);
+	ATF_TP_ADD_TC(tp, server__range_without_a_file);
 	ATF_TP_ADD_TC(tp, remove__makes_dirty);
 	ATF_TP_ADD_TC(tp, remove__tells_what_is_dirty);
 	ATF_TP_ADD_TC(tp, add__again_makes_dirty);

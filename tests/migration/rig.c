@@ -28,7 +28,14 @@ static int start_program(struct end *end, const char *name,
 
 void end_start(struct end *end, const char *name, const char *const extra[])
 {
-	struct cleat_device_config config = { .size = sizeof(config) };
+	end_start_with(end, name, extra, 0);
+}
+
+void end_start_with(struct end *end, const char *name,
+		    const char *const extra[], uint32_t flags)
+{
+	struct cleat_device_config config = { .size = sizeof(config),
+					      .flags = flags };
 	struct cleat_memory_range range = { .size = sizeof(range),
 					    .rights = CLEAT_READ | CLEAT_WRITE,
 					    .length = RAM_SIZE };

@@ -20,6 +20,9 @@ struct end {
 
 /* Starts @name with @extra (NULL-terminated), and maps RAM for it. */
 void end_start(struct end *end, const char *name, const char *const extra[]);
+/* The same with flags of cleat_device_open()'s. */
+void end_start_with(struct end *end, const char *name,
+		    const char *const extra[], uint32_t flags);
 void end_migration(struct end *end, uint32_t flags);
 void end_stop(struct end *end);
 

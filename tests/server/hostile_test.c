@@ -165,38 +165,85 @@ CLEAT_TC(stream__many_at_once)
 	close(fd);
 }
 
-/* Closing after each byte of a conversation. */
+/* A handshake, a range with its file, and one command more. */
+struct talk {
+	struct peer_header version;
+	char agreed[4];
+	struct peer_header map;
+	struct cleat_wire_dma_map dma;
+	struct peer_header last;
+} __attribute__((packed));
+
+#define TALK_MAP offsetof(struct talk, map)
+#define TALK_LAST offsetof(struct talk, last)
+
+static const struct talk talk = {
+	{ 1, VFIO_USER_VERSION, 20 },
+	{ 0, 0, 1, 0 },
+	{ 2, VFIO_USER_DMA_MAP, 48 },
+	{ 32, 3, 0, 0, 4096 },
+	{ 3, VFIO_USER_DEVICE_RESET, 16 },
+};
+
+static struct cleat_server *talked_to;
+static unsigned mapped;
+
+static void count_mapped(void *opaque, uint64_t iova, uint64_t length)
+{
+	struct iovec iov[1];
+
+	mapped += cleat_server_dma_map(talked_to, iova, length, CLEAT_READ, iov,
+				       1) == 1;
+}
+
+/* The descriptor is DMA_MAP's. */
+static void send_until(int fd, size_t length, int file)
+{
+	static const size_t ends[] = { 0, TALK_MAP, TALK_LAST, sizeof(talk) };
+
+	for (unsigned i = 0; i < 3 && ends[i] < length; i++) {
+		size_t end = ends[i + 1] < length ? ends[i + 1] : length;
+
+		ATF_REQUIRE_EQ(0, peer_send_raw(fd,
+						(const char *)&talk + ends[i],
+						end - ends[i], &file, i == 1));
+	}
+}
+
+/* Closing after each byte of it, or saying no more, but listening. */
+static void close_after(size_t length, bool listen)
+{
+	int ends[2], file = memfd(4096, 0);
+
+	mapped = 0;
+	peer_pair(ends);
+	ATF_REQUIRE_EQ(0, cleat_server_adopt(talked_to, ends[0], NULL));
+	send_until(ends[1], length, file);
+	close(file);
+	if (listen)
+		shutdown(ends[1], SHUT_WR);
+	else
+		close(ends[1]);
+	ATF_REQUIRE_EQ(0, cleat_server_run(talked_to));
+	if (!listen)
+		return;
+	/* Who listens is served to the end. */
+	ATF_CHECK_EQ(length >= TALK_LAST, mapped);
+	close(ends[1]);
+}
+
 CLEAT_TC(stream__closed_at_every_byte)
 {
-	struct {
-		struct peer_header version;
-		char agreed[4];
-		struct peer_header map;
-		struct cleat_wire_dma_map dma;
-		struct peer_header last;
-	} __attribute__((packed)) talk = {
-		{ 1, VFIO_USER_VERSION, 20 },
-		{ 0, 0, 1, 0 },
-		{ 2, VFIO_USER_DMA_MAP, 48 },
-		{ 32, 3, 0, 0, 4096 },
-		{ 3, VFIO_USER_DEVICE_RESET, 16 },
-	};
-	struct cleat_server *srv;
-	const struct cleat_server_ops ops = { .size = sizeof(ops) };
+	const struct cleat_server_ops ops = { .size = sizeof(ops),
+					      .dma_mapped = count_mapped };
 
-	ATF_REQUIRE_EQ(0, cleat_server_create(NULL, &ops, NULL, &srv, NULL));
+	ATF_REQUIRE_EQ(0, cleat_server_create(NULL, &ops, NULL, &talked_to,
+					      NULL));
 	for (size_t length = 0; length <= sizeof(talk); length++) {
-		int ends[2], fd = memfd(4096, 0);
-
-		peer_pair(ends);
-		ATF_REQUIRE_EQ(0, cleat_server_adopt(srv, ends[0], NULL));
-		ATF_REQUIRE_EQ(0, peer_send_raw(ends[1], &talk, length, &fd,
-						length == sizeof(talk)));
-		close(ends[1]);
-		close(fd);
-		ATF_REQUIRE_EQ(0, cleat_server_run(srv));
+		close_after(length, false);
+		close_after(length, true);
 	}
-	cleat_server_destroy(srv);
+	cleat_server_destroy(talked_to);
 }
 
 /* A client that asks and never reads: the server keeps one reply, no more. */

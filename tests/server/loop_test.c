@@ -238,8 +238,11 @@ CLEAT_TC(poll__busy_then_idle)
 		ATF_REQUIRE_EQ(1, cleat_server_step(srv, -1));
 	ATF_REQUIRE(steps >= 5);
 	ATF_REQUIRE(steps < 1000);
-	/* Nothing to poll: only an event ends the sleep. */
+	/* Nothing to poll: only an event, or the caller's time, ends it. */
 	poll_answer = -1;
+	before = now_ns();
+	ATF_REQUIRE_EQ(1, cleat_server_step(srv, 200000));
+	ATF_CHECK(now_ns() - before >= 200000000);
 	cleat_server_stop(srv);
 	ATF_REQUIRE_EQ(0, cleat_server_step(srv, -1));
 	cleat_server_get_stats(srv, &stats);
