@@ -32,11 +32,16 @@ struct node {
 	uintptr_t slots[FANOUT];
 };
 
+/* @garbage.next also links those that are dead, which are not garbage yet. */
 struct leaf {
 	struct cleat_garbage garbage;
-	struct leaf *next_dead;
 	struct cleat_table_range range;
+	uint8_t aside[]; /* with it a cache line, or nothing */
 };
+
+#define CACHE_LINE 64
+_Static_assert(sizeof(struct leaf) + CLEAT_TABLE_ASIDE == CACHE_LINE,
+	       "one line for all that a lookup reads");
 
 struct page {
 	struct cleat_garbage garbage;
@@ -137,37 +142,55 @@ static struct leaf *pick(const struct page *page, uint64_t address)
 static struct leaf *locate(struct cleat_table *table, uint64_t address)
 {
 	const struct node *node = current_root(table);
+	uintptr_t slot;
 	unsigned shift;
 
 	if (!node || !reaches(table, node->level, address))
 		return NULL;
-	for (shift = shift_of(table, node->level);; shift -= BITS) {
-		uintptr_t slot = node->slots[(address >> shift) & (FANOUT - 1)];
-
-		if (!slot)
-			return NULL;
-		if (tag_of(slot) == TAG_LEAF)
-			return target(slot);
-		if (tag_of(slot) == TAG_PAGE)
-			return pick(target(slot), address);
-		node = target(slot);
+	shift = shift_of(table, node->level);
+	slot = node->slots[(address >> shift) & (FANOUT - 1)];
+	while (slot && tag_of(slot) == TAG_NODE) {
+		node = (const struct node *)slot;
+		shift -= BITS;
+		slot = node->slots[(address >> shift) & (FANOUT - 1)];
 	}
+	if (tag_of(slot) == TAG_PAGE)
+		return pick(target(slot), address);
+	return target(slot);
+}
+
+static inline struct leaf *find(struct cleat_table *table, uint64_t address,
+				struct cleat_table_range *ret_range)
+{
+	struct leaf *leaf = locate(table, address);
+	void *entry;
+
+	if (!leaf || address - leaf->range.start >= leaf->range.length)
+		return NULL;
+	entry = entry_of(leaf);
+	if (!entry)
+		return NULL;
+	ret_range->start = leaf->range.start;
+	ret_range->length = leaf->range.length;
+	ret_range->entry = entry;
+	return leaf;
 }
 
 int cleat_table_find(struct cleat_table *table, uint64_t address,
 		     struct cleat_table_range *ret_range)
 {
-	const struct leaf *leaf = locate(table, address);
-	void *entry;
+	return find(table, address, ret_range) != NULL;
+}
 
-	if (!leaf || address - leaf->range.start >= leaf->range.length)
+int cleat_table_find_aside(struct cleat_table *table, uint64_t address,
+			   struct cleat_table_range *ret_range,
+			   void **ret_aside)
+{
+	struct leaf *leaf = find(table, address, ret_range);
+
+	if (!leaf)
 		return 0;
-	entry = entry_of(leaf);
-	if (!entry)
-		return 0;
-	ret_range->start = leaf->range.start;
-	ret_range->length = leaf->range.length;
-	ret_range->entry = entry;
+	*ret_aside = leaf->aside;
 	return 1;
 }
 
@@ -264,15 +287,35 @@ int cleat_table_visit(struct cleat_table *table, uint64_t start,
 
 /* --- Updates ------------------------------------------------------------ */
 
-static void *make(struct update *update, size_t size)
+static void *keep(struct update *update, struct cleat_garbage *garbage)
 {
-	struct cleat_garbage *garbage = calloc(1, size);
-
 	if (garbage) {
 		garbage->next = update->fresh;
 		update->fresh = garbage;
 	}
 	return garbage;
+}
+
+static void *make(struct update *update, size_t size)
+{
+	return keep(update, calloc(1, size));
+}
+
+static struct leaf *make_leaf(struct update *update,
+			      const struct cleat_table_range *range,
+			      const void *aside)
+{
+	size_t size = sizeof(struct leaf) + (aside ? CLEAT_TABLE_ASIDE : 0);
+	struct leaf *leaf = aside ? aligned_alloc(CACHE_LINE, size) :
+				    calloc(1, size);
+
+	if (!leaf)
+		return NULL;
+	leaf->garbage.dropped = false;
+	leaf->range = *range;
+	if (aside)
+		memcpy(leaf->aside, aside, CLEAT_TABLE_ASIDE);
+	return keep(update, &leaf->garbage);
 }
 
 static void retire(struct update *update, struct cleat_garbage *garbage)
@@ -537,14 +580,28 @@ static int remove_leaf(struct cleat_table *table, struct leaf *leaf)
 	return run_update(&update);
 }
 
+static struct leaf *next_dead(const struct leaf *leaf)
+{
+	return (struct leaf *)leaf->garbage.next;
+}
+
+static void put_dead(struct cleat_table *table, struct leaf *leaf,
+		     struct leaf *next)
+{
+	leaf->garbage.next = (struct cleat_garbage *)next;
+	table->dead = leaf;
+}
+
 /* Try again to take out those that there was no memory for. */
 static int bury(struct cleat_table *table)
 {
 	while (table->dead) {
-		struct leaf *next = table->dead->next_dead;
+		struct leaf *next = next_dead(table->dead);
 
-		if (remove_leaf(table, table->dead))
+		if (remove_leaf(table, table->dead)) {
+			put_dead(table, table->dead, next);
 			return -ENOMEM;
+		}
 		table->dead = next;
 	}
 	return 0;
@@ -555,8 +612,9 @@ static int refuse(void *opaque, const struct cleat_table_range *range)
 	return -EEXIST;
 }
 
-int cleat_table_add(struct cleat_table *table,
-		    const struct cleat_table_range *range)
+int cleat_table_add_aside(struct cleat_table *table,
+			  const struct cleat_table_range *range,
+			  const void *aside)
 {
 	struct update update = {
 		.table = table,
@@ -574,11 +632,16 @@ int cleat_table_add(struct cleat_table *table,
 					refuse, NULL);
 	if (err)
 		return err;
-	update.leaf = make(&update, sizeof(*update.leaf));
+	update.leaf = make_leaf(&update, range, aside);
 	if (!update.leaf)
 		return -ENOMEM;
-	update.leaf->range = *range;
 	return run_update(&update);
+}
+
+int cleat_table_add(struct cleat_table *table,
+		    const struct cleat_table_range *range)
+{
+	return cleat_table_add_aside(table, range, NULL);
 }
 
 int cleat_table_remove(struct cleat_table *table, uint64_t start,
@@ -596,8 +659,7 @@ int cleat_table_remove(struct cleat_table *table, uint64_t start,
 		 * would leave a device reachable that is about to be freed.
 		 */
 		__atomic_store_n(&leaf->range.entry, NULL, __ATOMIC_RELAXED);
-		leaf->next_dead = table->dead;
-		table->dead = leaf;
+		put_dead(table, leaf, table->dead);
 	}
 	return 0;
 }

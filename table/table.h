@@ -42,6 +42,14 @@ void cleat_table_destroy(struct cleat_table *table);
  */
 int cleat_table_add(struct cleat_table *table,
 		    const struct cleat_table_range *range);
+/*
+ * The same, with CLEAT_TABLE_ASIDE bytes from @aside on copied to where they
+ * are in one cache line with the range: what every lookup wants to know next.
+ */
+#define CLEAT_TABLE_ASIDE 24
+int cleat_table_add_aside(struct cleat_table *table,
+			  const struct cleat_table_range *range,
+			  const void *aside);
 int cleat_table_remove(struct cleat_table *table, uint64_t start,
 		       uint64_t length);
 /*
@@ -57,6 +65,16 @@ int cleat_table_exchange(struct cleat_table *table, uint64_t start,
  */
 int cleat_table_find(struct cleat_table *table, uint64_t address,
 		     struct cleat_table_range *ret_range);
+
+/*
+ * The same of a range that was added with something aside, and where that is:
+ * for as long as @ret_range->entry may be used. An entry that was exchanged for
+ * another since may be found with it, and what is stored there before an
+ * exchange is seen by whoever finds the new one.
+ */
+int cleat_table_find_aside(struct cleat_table *table, uint64_t address,
+			   struct cleat_table_range *ret_range,
+			   void **ret_aside);
 
 /*
  * Call @visit for every range that touches [start, start + length) in order

@@ -263,6 +263,48 @@ CLEAT_TC(exchange__only_as_it_was_added)
 	cleat_table_destroy(table);
 }
 
+static uint64_t *aside_of(struct cleat_table *table, uint64_t address,
+			  void *entry)
+{
+	struct cleat_table_range range;
+	void *aside = NULL;
+
+	cleat_read_lock();
+	ATF_REQUIRE(cleat_table_find_aside(table, address, &range, &aside));
+	cleat_read_unlock();
+	ATF_REQUIRE_EQ(entry, range.entry);
+	return aside;
+}
+
+/* It goes with the range, wherever the tree has that, until it is removed. */
+CLEAT_TC(add__with_something_aside)
+{
+	struct cleat_table_range first = { 0x1000, 0x10, entries };
+	struct cleat_table_range second = { 0x1010, 0x20000, entries + 1 };
+	uint64_t aside[CLEAT_TABLE_ASIDE / 8] = { 1, 2, 3 };
+	struct cleat_table *table = new_table(12);
+
+	ATF_REQUIRE_EQ(0, cleat_table_add_aside(table, &first, aside));
+	aside[2] = 4;
+	ATF_REQUIRE_EQ(0, cleat_table_add_aside(table, &second, aside));
+	ATF_CHECK_EQ(-EEXIST, cleat_table_add_aside(table, &second, aside));
+	ATF_CHECK_EQ(1, aside_of(table, 0x100f, entries)[0]);
+	ATF_CHECK_EQ(3, aside_of(table, 0x1000, entries)[2]);
+	ATF_CHECK_EQ(4, aside_of(table, 0x1010, entries + 1)[2]);
+	ATF_CHECK_EQ(4, aside_of(table, 0x2100f, entries + 1)[2]);
+	/* All that a lookup reads of a range is in one line of memory. */
+	ATF_CHECK_EQ(64 - CLEAT_TABLE_ASIDE,
+		     (uintptr_t)aside_of(table, 0x1000, entries) % 64);
+	aside_of(table, 0x1000, entries)[2] = 5;
+	ATF_REQUIRE_EQ(0, cleat_table_exchange(table, 0x1000, 0x10,
+					       entries + 2));
+	ATF_CHECK_EQ(5, aside_of(table, 0x1000, entries + 2)[2]);
+	ATF_REQUIRE_EQ(0, cleat_table_remove(table, 0x1010, 0x20000));
+	ATF_CHECK_EQ(NULL, look_up(table, 0x1010));
+	ATF_CHECK_EQ(2, aside_of(table, 0x1000, entries + 2)[1]);
+	cleat_table_destroy(table);
+}
+
 CLEAT_TC(remove__far_range)
 {
 	struct cleat_table *table = new_table(12);
@@ -662,6 +704,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, add__neighbours_share_the_edge_pages);
 	ATF_TP_ADD_TC(tp, remove__only_as_it_was_added);
 	ATF_TP_ADD_TC(tp, exchange__only_as_it_was_added);
+	ATF_TP_ADD_TC(tp, add__with_something_aside);
 	ATF_TP_ADD_TC(tp, remove__far_range);
 	ATF_TP_ADD_TC(tp, add__no_memory);
 	ATF_TP_ADD_TC(tp, remove__no_memory);
