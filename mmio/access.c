@@ -105,15 +105,6 @@ static bool is_repeated(const struct park *park, const struct access *access)
 
 /* --- One part ------------------------------------------------------------------ */
 
-void cleat_binding_count(struct cleat_binding *binding,
-			 enum cleat_counter counter)
-{
-	struct cleat_stripe *stripe = cleat_binding_stripe(binding);
-
-	atomic_fetch_add_explicit(&stripe->counts[counter], 1,
-				  memory_order_relaxed);
-}
-
 /* An access counts once, for the way of its first part. */
 static void count_way(struct cleat_binding *binding,
 		      const struct access *access, enum cleat_counter counter)
@@ -431,37 +422,83 @@ static int begin(struct cleat_binding *binding, struct access *access,
 	return err ? call_back(binding, access) : 0;
 }
 
-int cleat_mmio_access(struct cleat_mmio *mmio, enum cleat_space space,
-		      uint64_t address, void *data, unsigned length, bool write)
+/* Whether it is one load or store and nothing else. */
+static bool is_direct(const struct cleat_found *found, unsigned length,
+		      bool write)
+{
+	uint64_t end = write ? found->store_end : found->load_end;
+
+	return found->offset < end && length <= end - found->offset &&
+	       !(length & (length - 1)) && !(found->offset & (length - 1)) &&
+	       !cleat_device_is_lost(found->dev);
+}
+
+static void go_direct(const struct cleat_found *found, void *data,
+		      unsigned length, bool write)
+{
+	uint8_t *host = found->host + found->offset;
+
+	cleat_stripe_count(found->stripe, write ? CLEAT_COUNT_MAP_WRITE :
+						  CLEAT_COUNT_MAP_READ);
+	if (write)
+		cleat_host_store(host, data, length);
+	else
+		cleat_host_load(host, data, length);
+}
+
+static struct access make_access(struct cleat_mmio *mmio,
+				 enum cleat_space space, uint64_t address,
+				 const void *data, unsigned length, bool write)
 {
 	struct access access = { .mmio = mmio,
 				 .space = space,
 				 .address = address,
 				 .length = length,
 				 .write = write };
-	struct cleat_binding *binding;
-	struct park *park;
-	uint64_t offset;
-	int err;
 
-	if (!length || length > MOST || (unsigned)space > CLEAT_PORTS)
-		return -EINVAL;
 	if (write)
 		memcpy(access.value, data, length);
 	else
 		memset(access.value, 0xff, length);
+	return access;
+}
+
+/* What has to look at the binding. */
+static int by_binding(const struct cleat_found *found, struct access *access,
+		      void *data)
+{
+	int err = begin(found->binding, access, found->offset);
+
+	if (!err)
+		finish(found->binding, access, data);
+	return err;
+}
+
+int cleat_mmio_access(struct cleat_mmio *mmio, enum cleat_space space,
+		      uint64_t address, void *data, unsigned length, bool write)
+{
+	struct cleat_found found;
+	struct access access;
+	struct park *park;
+	int err = 0;
+
+	if (!length || length > MOST || (unsigned)space > CLEAT_PORTS)
+		return -EINVAL;
 	park = current_park();
 	if (park && park->busy) {
+		access = make_access(mmio, space, address, data, length, write);
 		if (is_repeated(park, &access))
 			return resume(park, data);
 		give_up(park);
 	}
-	binding = cleat_binding_get(mmio, space, address, &offset);
-	if (!binding)
+	if (!cleat_binding_find(mmio, space, address, &found))
 		return -ENOENT;
-	err = begin(binding, &access, offset);
-	if (!err)
-		finish(binding, &access, data);
-	cleat_binding_put(binding);
+	if (is_direct(&found, length, write)) {
+		go_direct(&found, data, length, write);
+	} else {
+		access = make_access(mmio, space, address, data, length, write);
+		err = by_binding(&found, &access, data);
+	}
+	cleat_stripe_put(found.stripe, found.binding);
 	return err;
 }

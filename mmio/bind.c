@@ -223,8 +223,9 @@ static void copy_ops(struct cleat_binding *binding,
 static struct cleat_binding *
 make_binding(struct cleat_mmio *mmio, const struct cleat_binding_config *config)
 {
+	unsigned stripes = cleat_num_stripes();
 	size_t size = sizeof(struct cleat_binding) +
-		      mmio->num_stripes * sizeof(struct cleat_stripe);
+		      stripes * sizeof(struct cleat_stripe);
 	struct cleat_binding *binding =
 		aligned_alloc(CLEAT_CACHE_LINE, size);
 
@@ -240,7 +241,8 @@ make_binding(struct cleat_mmio *mmio, const struct cleat_binding_config *config)
 	binding->region = config->region;
 	binding->space = config->space;
 	binding->order = config->order;
-	binding->stripe_mask = mmio->num_stripes - 1;
+	for (unsigned i = 0; i < stripes; i++)
+		binding->stripes[i].shared = cleat_stripe_is_shared(i);
 	copy_ops(binding, config->ops);
 	return binding;
 }
@@ -430,7 +432,7 @@ static uint64_t total(struct cleat_binding *binding, enum cleat_counter counter)
 {
 	uint64_t sum = 0;
 
-	for (unsigned i = 0; i <= binding->stripe_mask; i++)
+	for (unsigned i = 0; i < cleat_num_stripes(); i++)
 		sum += atomic_load_explicit(
 			&binding->stripes[i].counts[counter],
 			memory_order_relaxed);

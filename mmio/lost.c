@@ -12,6 +12,7 @@
 static void make_absent(struct cleat_binding *binding)
 {
 	atomic_store(&binding->lost, true);
+	cleat_binding_divert(binding);
 	cleat_binding_uninstall(binding);
 }
 

@@ -11,19 +11,6 @@
 #define MEMORY_SHIFT 12
 #define PORT_SHIFT 2
 
-#define MAX_STRIPES 64
-
-/* Twice the CPUs, so that few threads share one. */
-static unsigned count_stripes(void)
-{
-	long cpus = sysconf(_SC_NPROCESSORS_CONF);
-	unsigned stripes = 4;
-
-	while (stripes < MAX_STRIPES && (long)stripes < 2 * cpus)
-		stripes *= 2;
-	return stripes;
-}
-
 static void free_mmio(struct cleat_mmio *mmio)
 {
 	for (unsigned i = 0; i < 2; i++) {
@@ -43,7 +30,6 @@ int cleat_mmio_create(struct cleat_mmio **ret_mmio)
 	if (!mmio)
 		return -ENOMEM;
 	atomic_init(&mmio->refs, 1);
-	mmio->num_stripes = count_stripes();
 	pthread_mutex_init(&mmio->lock, NULL);
 	cleat_ring_init(&mmio->ring);
 	err = cleat_table_create(MEMORY_SHIFT,

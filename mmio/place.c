@@ -6,6 +6,7 @@
  * before it only.
  */
 #include <errno.h>
+#include <limits.h>
 #include <unistd.h>
 
 #include "mmio/private.h"
@@ -225,12 +226,61 @@ static int contend(void *opaque, const struct cleat_table_range *range)
 	return 0;
 }
 
+/* How far the first run goes on, in the same way and without a kick. */
+static uint64_t store_end(const struct cleat_runs *runs)
+{
+	const struct cleat_run *run = runs->runs, *end = run + runs->num;
+	int area = run->area;
+	uint64_t at = 0;
+
+	for (; run < end && run->store == CLEAT_WAY_MAP && !run->wanted &&
+	       run->area == area;
+	     run++)
+		at += run->seg.length;
+	return at;
+}
+
+static unsigned fit(uint64_t end)
+{
+	return end < UINT_MAX ? (unsigned)end : UINT_MAX;
+}
+
+static struct cleat_direct direct_of(const struct cleat_binding *binding)
+{
+	const struct cleat_run *run = binding->runs.runs;
+	struct cleat_direct direct = { .host = run->host, .dev = binding->dev };
+
+	if (atomic_load(&binding->lost) || atomic_load(&binding->ordered))
+		return direct;
+	if (run->load == CLEAT_WAY_MAP)
+		direct.load_end = fit(run->load_end);
+	direct.store_end = fit(store_end(&binding->runs));
+	return direct;
+}
+
+void cleat_binding_divert(struct cleat_binding *binding)
+{
+	struct cleat_table *table = space_of(binding)->table;
+	struct cleat_table_range range;
+	struct cleat_direct *direct;
+	void *aside;
+
+	if (binding->placement != CLEAT_PLACED ||
+	    !cleat_table_find_aside(table, binding->address, &range, &aside) ||
+	    range.entry != binding)
+		return;
+	direct = aside;
+	atomic_store(&direct->load_end, 0);
+	atomic_store(&direct->store_end, 0);
+}
+
 /* @binding is at the head of *at, a place in the list of those who wait. */
 static bool try_to_place(struct cleat_binding **at, bool *moved)
 {
 	struct cleat_binding *binding = *at, *loser;
 	struct cleat_mmio_space *space = space_of(binding);
 	struct contest contest = { .binding = binding };
+	struct cleat_direct direct;
 	struct cleat_table_range range = {
 		.start = binding->address,
 		.length = binding->length,
@@ -246,7 +296,9 @@ static bool try_to_place(struct cleat_binding **at, bool *moved)
 		*moved |= cleat_binding_unpublish(loser);
 		cleat_binding_wait(loser);
 	}
-	binding->no_memory = cleat_table_add(space->table, &range);
+	direct = direct_of(binding);
+	binding->no_memory =
+		cleat_table_add_aside(space->table, &range, &direct);
 	if (binding->no_memory)
 		return false;
 	*at = binding->next_waiting;

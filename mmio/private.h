@@ -44,12 +44,42 @@ enum cleat_counter {
 };
 
 /*
- * Counters of a binding, one set for a few threads, so that two vCPUs in one
- * device do not pass a cache line back and forth.
+ * Counters of a binding. Most stripes are one thread's alone, which then counts
+ * without a locked instruction: that would wait for all stores before it, and
+ * so for each cache line that they miss. Threads beyond these share the others.
  */
 struct cleat_stripe {
 	_Alignas(CLEAT_CACHE_LINE) atomic_uint inside;
+	atomic_ushort draining; /* who goes out is waited for */
+	bool shared; /* does not change */
 	_Atomic uint64_t counts[CLEAT_NUM_COUNTERS];
+};
+
+/*
+ * Beside a binding's range in the table: where its first bytes are for a thread
+ * of ours, so that one who loads or stores there need not look at the binding,
+ * which with many regions is far away. Both ends are 0 where there is more to
+ * it than that, and once there is: see cleat_binding_divert().
+ */
+struct cleat_direct {
+	uint8_t *host;
+	struct cleat_device *dev;
+	atomic_uint load_end;
+	atomic_uint store_end;
+};
+
+_Static_assert(sizeof(struct cleat_direct) == CLEAT_TABLE_ASIDE,
+	       "what the table has room for");
+
+/* A binding that is counted into, and what was found with it. */
+struct cleat_found {
+	struct cleat_binding *binding;
+	struct cleat_stripe *stripe;
+	uint64_t offset;
+	uint8_t *host;
+	struct cleat_device *dev;
+	unsigned load_end;
+	unsigned store_end;
 };
 
 /* A file of the server's, or a part of it, in our address space. */
@@ -102,8 +132,6 @@ struct cleat_binding {
 	 */
 	_Alignas(CLEAT_CACHE_LINE) struct cleat_device *dev;
 	uint64_t length;
-	unsigned stripe_mask;
-	atomic_uint draining;
 	atomic_bool lost; /* reads ones, swallows writes */
 	atomic_bool ordered; /* its device's writes are collected: after them */
 	struct cleat_runs runs;
@@ -189,7 +217,6 @@ struct cleat_ring {
 
 struct cleat_mmio {
 	atomic_uint refs;
-	unsigned num_stripes;
 	pthread_mutex_t lock;
 	struct cleat_mmio_space spaces[2];
 	struct cleat_binding *bindings;
@@ -221,12 +248,24 @@ uint8_t *cleat_file_host(const struct cleat_file_map *map, uint64_t offset);
 void cleat_file_keep(struct cleat_binding *binding, const uint8_t *host);
 
 /* refs.c */
-/* The binding at an address, counted into; NULL if there is none. */
+/* The binding at an address, counted into; false if there is none. */
+bool cleat_binding_find(struct cleat_mmio *mmio, enum cleat_space space,
+			uint64_t address, struct cleat_found *found);
+/* The same without the rest; NULL if there is none. */
 struct cleat_binding *cleat_binding_get(struct cleat_mmio *mmio,
 					enum cleat_space space,
 					uint64_t address, uint64_t *ret_offset);
+/* Of the thread that found it. */
 void cleat_binding_put(struct cleat_binding *binding);
-struct cleat_stripe *cleat_binding_stripe(struct cleat_binding *binding);
+void cleat_stripe_count(struct cleat_stripe *stripe,
+			enum cleat_counter counter);
+void cleat_stripe_put(struct cleat_stripe *stripe,
+		      struct cleat_binding *binding);
+/* How many a binding has, and whether one of them is shared. */
+unsigned cleat_num_stripes(void);
+bool cleat_stripe_is_shared(unsigned number);
+void cleat_binding_count(struct cleat_binding *binding,
+			 enum cleat_counter counter);
 /* Wait until nobody is inside. Unpublished, and a grace period ago. */
 void cleat_binding_drain(struct cleat_binding *binding);
 /* Memory only. */
@@ -248,6 +287,11 @@ void cleat_binding_uninstall(struct cleat_binding *binding);
 void cleat_binding_remove_unsafe(struct cleat_binding *binding);
 /* Out of the table and of the waiting; true if it had been in the table. */
 bool cleat_binding_unpublish(struct cleat_binding *binding);
+/*
+ * Those who find it look at the binding from now on, whatever the table says
+ * beside it: there is something in it that they have to see.
+ */
+void cleat_binding_divert(struct cleat_binding *binding);
 /* Into the list of those who wait for their address. Not in the table. */
 void cleat_binding_wait(struct cleat_binding *binding);
 /* Place all who wait and can be placed now; true if others had to go. */
@@ -267,10 +311,6 @@ int cleat_flight_resume(struct cleat_device *dev, struct cleat_flight *flight,
 			void *data);
 /* Call back all who wait; none may begin to after that. */
 void cleat_flights_recall(struct cleat_binding *binding);
-
-/* access.c */
-void cleat_binding_count(struct cleat_binding *binding,
-			 enum cleat_counter counter);
 
 /* ring.c */
 void cleat_ring_init(struct cleat_ring *ring);

@@ -12,6 +12,8 @@
 static void exchange(struct cleat_binding *old, struct cleat_binding *new)
 {
 	cleat_binding_uninstall(old);
+	/* Not the new one's: who finds that must not use the old one's page. */
+	cleat_binding_divert(old);
 	cleat_table_exchange(old->mmio->spaces[old->space].table, old->address,
 			     old->length, new);
 	old->placement = CLEAT_UNPLACED;

@@ -131,8 +131,10 @@ static void order_device(struct cleat_mmio *mmio, struct cleat_device *dev)
 	struct cleat_binding *binding;
 
 	for (binding = mmio->bindings; binding; binding = binding->next)
-		if (binding->dev == dev)
+		if (binding->dev == dev) {
 			atomic_store(&binding->ordered, true);
+			cleat_binding_divert(binding);
+		}
 }
 
 static int coalesce(struct cleat_mmio *mmio, struct cleat_device *dev,
