@@ -4,6 +4,7 @@
  * memcpy: it may split or repeat accesses, and a device register must see the
  * one that the guest made.
  */
+#include <stdbool.h>
 #include <string.h>
 
 #include "mmio/private.h"
@@ -12,7 +13,7 @@ unsigned cleat_natural(uint64_t offset, unsigned length)
 {
 	unsigned size = 8;
 
-	while (size > length || offset % size)
+	while (size > length || offset & (size - 1))
 		size >>= 1;
 	return size;
 }
@@ -68,10 +69,20 @@ static void store_one(uint8_t *to, const uint8_t *from, unsigned size)
 	}
 }
 
+static bool is_one(const uint8_t *host, unsigned length)
+{
+	return !(length & (length - 1)) &&
+	       !((uintptr_t)host & (length - 1)) && length <= 8;
+}
+
 void cleat_host_load(const uint8_t *from, void *to, unsigned length)
 {
 	uint8_t *at = to;
 
+	if (is_one(from, length)) {
+		load_one(from, to, length);
+		return;
+	}
 	while (length) {
 		unsigned size = cleat_natural((uintptr_t)from, length);
 
@@ -86,6 +97,11 @@ void cleat_host_store(uint8_t *to, const void *from, unsigned length)
 {
 	const uint8_t *at = from;
 
+	/* Mostly it is one: the loop is long by comparison. */
+	if (is_one(to, length)) {
+		store_one(to, from, length);
+		return;
+	}
 	while (length) {
 		unsigned size = cleat_natural((uintptr_t)to, length);
 

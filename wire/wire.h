@@ -330,8 +330,8 @@ int cleat_dup(int fd);
 bool cleat_is_eventfd(int fd);
 /*
  * Write an eventfd, unless its counter is full, which is a kick already. A peer
- * that has it too can fill it between the two, and the writer waits then: hold
- * no lock that others need.
+ * that has it too can fill it, and make it block, between the look and the
+ * write, and the writer waits then: hold no lock that others need.
  */
 void cleat_kick_fd(int fd);
 

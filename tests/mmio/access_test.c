@@ -51,6 +51,13 @@ static void offer_page(struct setting *s, unsigned seals)
 	s->rig.num_areas = 1;
 }
 
+/* For its first one, which an access finds without the binding. */
+static void offer_first_page(struct setting *s)
+{
+	offer_page(s, F_SEAL_SHRINK);
+	s->rig.areas[0].offset = 0;
+}
+
 static void offer_kick(struct setting *s, unsigned i, uint64_t offset,
 		       uint64_t length, const uint64_t *match)
 {
@@ -238,6 +245,155 @@ CLEAT_TC(access__mapped_page)
 	tear_down(&s);
 }
 
+CLEAT_TC(access__first_page)
+{
+	struct setting s = { 0 };
+	uint64_t messages, value = 0x0807060504030201;
+
+	offer_first_page(&s);
+	set_up(&s);
+	messages = rig_messages(&s.rig);
+	for (unsigned length = 1; length <= 8; length++) {
+		for (unsigned at = PAGE - 16; at <= PAGE - length; at++) {
+			memset(s.page + PAGE - 24, 0xee, 24);
+			store(s.mmio, AT + at, value, length);
+			ATF_REQUIRE_EQ(0, memcmp(s.page + at, &value, length));
+			ATF_REQUIRE_EQ(0xee, s.page[at - 1]);
+			if (at + length < PAGE)
+				ATF_REQUIRE_EQ(0xee, s.page[at + length]);
+			ATF_REQUIRE_EQ(low_bytes(value, length),
+				       load(s.mmio, AT + at, length));
+		}
+	}
+	ATF_REQUIRE_EQ(messages, rig_messages(&s.rig));
+	ATF_CHECK_EQ(100, stats_of(&s).reads[CLEAT_WAY_MAP]);
+	ATF_CHECK_EQ(100, stats_of(&s).writes[CLEAT_WAY_MAP]);
+	/* Beyond it, and over its end. */
+	store(s.mmio, AT + PAGE - 2, 0x99887766, 4);
+	ATF_CHECK_EQ(0x77, s.page[PAGE - 1]);
+	ATF_CHECK_EQ(0x88, s.rig.regs[PAGE]);
+	ATF_CHECK_EQ(0x9988, load(s.mmio, AT + PAGE, 2));
+	ATF_CHECK_EQ(0, stats_of(&s).failed);
+	tear_down(&s);
+}
+
+/* What is stored there kicks; what is before and behind it does not. */
+CLEAT_TC(access__first_page_with_a_kick)
+{
+	struct setting s = { 0 };
+
+	offer_first_page(&s);
+	offer_kick(&s, 0, 0x100, 4, NULL);
+	set_up(&s);
+	store(s.mmio, AT + 0xfc, 1, 4);
+	store(s.mmio, AT + 0x104, 2, 4);
+	ATF_CHECK_EQ(0, kicks(&s, 0));
+	store(s.mmio, AT + 0x100, 3, 4);
+	ATF_CHECK_EQ(1, kicks(&s, 0));
+	ATF_CHECK_EQ(0, memcmp(s.page + 0xfc, "\1\0\0\0\0\0\0\0\2", 9));
+	/* A load has nothing to do with it. */
+	ATF_CHECK_EQ(1, load(s.mmio, AT + 0xfc, 4));
+	ATF_CHECK_EQ(2, load(s.mmio, AT + 0x104, 4));
+	tear_down(&s);
+}
+
+CLEAT_TC(access__first_page_lost)
+{
+	struct setting s = { 0 };
+
+	offer_first_page(&s);
+	set_up(&s);
+	memset(s.page, 0x11, 8);
+	ATF_REQUIRE_EQ(0x11, load(s.mmio, AT, 1));
+	rig_kill_server(&s.rig);
+	REQUIRE_SOON(load(s.mmio, AT, 4) == 0xffffffff);
+	store(s.mmio, AT, 0, 8);
+	ATF_CHECK_EQ(0x11, s.page[0]);
+	/* Placed anew it is still lost. */
+	ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT + BAR));
+	ATF_CHECK_EQ(UINT64_MAX, load(s.mmio, AT + BAR, 8));
+	tear_down(&s);
+}
+
+/* --- By many threads --------------------------------------------------------- */
+
+struct storm {
+	struct cleat_mmio *mmio;
+	uint64_t address;
+	atomic_bool over;
+	atomic_uint stores;
+};
+
+static void *store_on(void *arg)
+{
+	struct storm *storm = arg;
+	uint32_t value = 1;
+	int err = 0;
+
+	/* Nobody is there for a moment when it moves. */
+	while (!atomic_load(&storm->over) && (!err || err == -ENOENT)) {
+		err = cleat_mmio_access(storm->mmio, CLEAT_MEMORY,
+					storm->address, &value, 4, true);
+		atomic_fetch_add(&storm->stores, !err);
+	}
+	return NULL;
+}
+
+/* New ones come and old ones go, more than have a stripe to themselves. */
+CLEAT_TC(count__of_many_threads)
+{
+	enum { THREADS = 80, ROUNDS = 3 };
+	pthread_t threads[THREADS];
+	struct setting s = { 0 };
+	struct storm storm;
+
+	offer_first_page(&s);
+	set_up(&s);
+	storm = (struct storm){ .mmio = s.mmio, .address = AT };
+	for (unsigned round = 1; round <= ROUNDS; round++) {
+		atomic_store(&storm.over, false);
+		for (unsigned i = 0; i < THREADS; i++)
+			ATF_REQUIRE_EQ(0, pthread_create(&threads[i], NULL,
+							 store_on, &storm));
+		REQUIRE_SOON(atomic_load(&storm.stores) > round * 20000);
+		atomic_store(&storm.over, true);
+		for (unsigned i = 0; i < THREADS; i++)
+			pthread_join(threads[i], NULL);
+		ATF_REQUIRE_EQ(atomic_load(&storm.stores),
+			       stats_of(&s).writes[CLEAT_WAY_MAP]);
+	}
+	tear_down(&s);
+}
+
+/* A page is unmapped only when nobody is on the way to it. */
+CLEAT_TC(refresh__while_stores_go_on)
+{
+	pthread_t threads[2];
+	struct setting s = { 0 };
+	struct storm storm;
+
+	offer_first_page(&s);
+	set_up(&s);
+	storm = (struct storm){ .mmio = s.mmio, .address = AT };
+	for (unsigned i = 0; i < 2; i++)
+		ATF_REQUIRE_EQ(0, pthread_create(&threads[i], NULL, store_on,
+						 &storm));
+	for (unsigned i = 0; i < 200; i++) {
+		ATF_REQUIRE_EQ(0, cleat_binding_refresh(&s.binding, NULL));
+		/* Placed anew, it is found without the binding again. */
+		cleat_binding_unplace(s.binding);
+		ATF_REQUIRE_EQ(0, cleat_binding_place(s.binding, AT));
+	}
+	atomic_store(&storm.over, true);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	ATF_CHECK(atomic_load(&storm.stores) > 0);
+	s.page[0] = 0;
+	store(s.mmio, AT, 7, 4);
+	ATF_CHECK_EQ(7, s.page[0]);
+	tear_down(&s);
+}
+
 CLEAT_TC(access__over_a_pages_edge)
 {
 	struct setting s = { 0 };
@@ -340,6 +496,8 @@ CLEAT_TC(access__full_eventfd)
 	offer_kick(&s, 0, 0x100, 4, NULL);
 	set_up(&s);
 	ATF_REQUIRE_EQ(8, write(s.kick_fd[0], &full, 8));
+	/* It does not block yet. */
+	store(s.mmio, AT + 0x100, 1, 4);
 	ATF_REQUIRE_EQ(0, fcntl(s.kick_fd[0], F_SETFL, 0));
 	patience = deadline_in(PATIENCE_MS);
 	store(s.mmio, AT + 0x100, 1, 4);
@@ -512,6 +670,11 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, access__no_such_right);
 	ATF_TP_ADD_TC(tp, access__no_answer);
 	ATF_TP_ADD_TC(tp, access__mapped_page);
+	ATF_TP_ADD_TC(tp, access__first_page);
+	ATF_TP_ADD_TC(tp, access__first_page_with_a_kick);
+	ATF_TP_ADD_TC(tp, access__first_page_lost);
+	ATF_TP_ADD_TC(tp, count__of_many_threads);
+	ATF_TP_ADD_TC(tp, refresh__while_stores_go_on);
 	ATF_TP_ADD_TC(tp, access__over_a_pages_edge);
 	ATF_TP_ADD_TC(tp, access__file_that_shrinks);
 	ATF_TP_ADD_TC(tp, access__kicked_by_us);
