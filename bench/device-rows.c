@@ -168,7 +168,7 @@ static void dispatch(void *opaque)
 static int lookup(struct bench *bench, struct bench_result *ret)
 {
 	bench->has_messages = true;
-	return cleat_bench_time(bench, dispatch, bench, 0, ret);
+	return cleat_bench_time(bench, dispatch, bench, ret);
 }
 
 /* --- There and back ------------------------------------------------------ */

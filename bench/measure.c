@@ -88,7 +88,7 @@ static void pause_a_moment(void)
 }
 
 /* The other end may still be at it. */
-static int64_t wait_for_events(struct bench *bench, int64_t wanted)
+int64_t cleat_bench_wait_for_events(struct bench *bench, int64_t wanted)
 {
 	int64_t events = bench->events(bench->opaque);
 
@@ -108,7 +108,7 @@ static void count_before(struct bench *bench, int64_t events,
 {
 	ret->events = -1;
 	if (bench->events)
-		ret->events = wait_for_events(bench, events);
+		ret->events = cleat_bench_wait_for_events(bench, events);
 	count_guest(bench, ret);
 	for (int i = 0; are_threads_restless() && i < SETTLE_MS; i++)
 		pause_a_moment();
@@ -122,7 +122,7 @@ static void count_after(struct bench *bench, const struct bench_result *before,
 	count_guest(bench, ret);
 	ret->events = -1;
 	if (bench->events)
-		ret->events = wait_for_events(bench, before->events + count);
+		ret->events = cleat_bench_wait_for_events(bench, before->events + count);
 }
 
 /* -1 stays what nobody counts. */
@@ -241,23 +241,19 @@ int cleat_bench_measure(struct bench *bench, struct guest_op op,
 /* --- Of what the host does ----------------------------------------------- */
 
 static uint64_t time_act(struct bench *bench, void (*act)(void *opaque),
-			 void *opaque, uint64_t gap)
+			 void *opaque)
 {
-	uint64_t start = cleat_bench_clock(), end;
+	uint64_t start = cleat_bench_clock();
 
 	for (unsigned i = 0; i < (bench->batch ? bench->batch : 1); i++)
 		act(opaque);
-	end = cleat_bench_clock();
-	while (gap && cleat_bench_clock() - end < gap)
-		__builtin_ia32_pause();
-	return end - start;
+	return cleat_bench_clock() - start;
 }
 
 int cleat_bench_time(struct bench *bench, void (*act)(void *opaque),
-		     void *opaque, unsigned gap_ns, struct bench_result *ret)
+		     void *opaque, struct bench_result *ret)
 {
 	uint64_t *ticks = cleat_guest_ram(bench->guest, bench->record);
-	uint64_t gap = gap_ns * bench->tsc_khz / 1000000;
 	int64_t count =
 		(int64_t)bench->per_round * (bench->batch ? bench->batch : 1);
 	struct bench_result before, after;
@@ -266,10 +262,10 @@ int cleat_bench_time(struct bench *bench, void (*act)(void *opaque),
 	if (bench->events)
 		events = bench->events(bench->opaque);
 	for (unsigned i = 0; i < BENCH_WARM_UP; i++)
-		time_act(bench, act, opaque, gap);
+		time_act(bench, act, opaque);
 	count_before(bench, events + BENCH_WARM_UP, &before);
 	for (uint64_t i = 0; i < bench->per_round; i++)
-		ticks[i] = time_act(bench, act, opaque, gap);
+		ticks[i] = time_act(bench, act, opaque);
 	count_after(bench, &before, count, &after);
 	add_counts(ret, &before, &after, count);
 	cleat_bench_take(bench, ticks, bench->per_round, ret);

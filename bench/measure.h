@@ -75,6 +75,14 @@ struct echo_shared {
 	uint64_t stamps[ECHO_STAMPS];
 };
 
+/* What is measured in turns, see turns.c. */
+enum bench_turn {
+	BENCH_TURN_EXIT,
+	BENCH_TURN_WRITE,
+	BENCH_TURN_SHADOW,
+	BENCH_TURNS,
+};
+
 /**
  * struct bench - the machine that the rows share
  * @machine:  one vCPU
@@ -89,7 +97,7 @@ struct echo_shared {
  * @tsc_offset: that clock less this process's
  * @has_offset: this is known
  *
- * And of the row that runs, forgotten after it but for @rung:
+ * And of the row that runs, forgotten after it but for @rung and @turns:
  *
  * @hooks:    NULL: accesses that trap go nowhere
  * @batch:    accesses per time, 0: one
@@ -98,6 +106,8 @@ struct echo_shared {
  * @opaque:   handed to @events
  * @events_at: of cleat_bench_count_events()
  * @rung:     runs with values that must differ
+ * @turns:    what rows that are measured in turns took in the last round
+ * @turns_round: and its number, from 1 on
  */
 struct bench {
 	struct machine machine;
@@ -120,6 +130,8 @@ struct bench {
 	void *opaque;
 	uint64_t events_at;
 	uint64_t rung;
+	uint64_t *turns[BENCH_TURNS];
+	unsigned turns_round;
 };
 
 /* open.c: @probe is a cleat-probe. What fails is told on stderr. */
@@ -137,14 +149,13 @@ void cleat_echo_stop(struct echo *echo);
  */
 int cleat_bench_measure(struct bench *bench, struct guest_op op,
 			struct bench_result *ret);
-/*
- * The same for something of the host's, no guest being run: @act is timed. At
- * least @gap_ns go by between two of them.
- */
+/* The same for something of the host's, no guest being run: @act is timed. */
 int cleat_bench_time(struct bench *bench, void (*act)(void *opaque),
-		     void *opaque, unsigned gap_ns, struct bench_result *ret);
+		     void *opaque, struct bench_result *ret);
 /* The row's events are those that the device counts in this register. */
 void cleat_bench_count_events(struct bench *bench, uint64_t counter);
+/* Until there are @wanted, or they do not come. Return: how many there are. */
+int64_t cleat_bench_wait_for_events(struct bench *bench, int64_t wanted);
 /* Run and count, but leave the times to the caller: cleat_bench_take(). */
 int cleat_bench_run(struct bench *bench, struct guest_op op,
 		    struct bench_result *ret);
@@ -193,6 +204,8 @@ extern const struct bench_row cleat_bench_bare_rows[];
 extern const unsigned cleat_bench_num_bare_rows;
 extern const struct bench_row cleat_bench_device_rows[];
 extern const unsigned cleat_bench_num_device_rows;
+extern const struct bench_row cleat_bench_turn_rows[];
+extern const unsigned cleat_bench_num_turn_rows;
 
 /**
  * struct bench_ratio - how a row compares

@@ -163,6 +163,8 @@ int cleat_bench_open(struct bench *bench, int kvm_fd, const char *probe)
 
 void cleat_bench_close(struct bench *bench)
 {
+	for (unsigned i = 0; i < BENCH_TURNS; i++)
+		free(bench->turns[i]);
 	cleat_io_fds_free(&bench->kicks);
 	cleat_plug_out(&bench->plug);
 	cleat_machine_close(&bench->machine);

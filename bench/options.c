@@ -39,10 +39,11 @@ static const char *const order[] = {
 	"ram-write",	    "mapped-write",    "ram-read",
 	"mapped-read",	    "bare-kick",       "ioeventfd-write",
 	"bare-kick-any",    "ioeventfd-any",   "bare-kick-match",
-	"ioeventfd-match",  "bare-exit-write", "eventfd-write",
-	"lookup",	    "shadow-write",    "posted-write",
-	"trapped-write",    "bare-exit-read",  "trapped-read",
-	"bare-interrupt",   "interrupt",       "bare-there-and-back",
+	"ioeventfd-match",  "bare-exit-write", "shadow-write",
+	"exit-in-turn",	    "eventfd-in-turn", "shadow-in-turn",
+	"lookup",	    "posted-write",    "trapped-write",
+	"bare-exit-read",   "trapped-read",    "bare-interrupt",
+	"interrupt",	    "bare-there-and-back",
 	"there-and-back",   "mapped-and-back", "shadow-and-back",
 	"trapped-and-back",
 };
@@ -55,6 +56,9 @@ static const struct bench_row *find_row(const char *name)
 	for (unsigned i = 0; i < cleat_bench_num_device_rows; i++)
 		if (!strcmp(cleat_bench_device_rows[i].name, name))
 			return &cleat_bench_device_rows[i];
+	for (unsigned i = 0; i < cleat_bench_num_turn_rows; i++)
+		if (!strcmp(cleat_bench_turn_rows[i].name, name))
+			return &cleat_bench_turn_rows[i];
 	return NULL;
 }
 

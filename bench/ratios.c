@@ -48,9 +48,9 @@ static void compare(const struct bench_result *row,
 static bool compare_shadow(const struct bench_result *results, unsigned nr,
 			   struct bench_ratio *ratio)
 {
-	const struct bench_result *shadow = find(results, nr, "shadow-write");
-	const struct bench_result *leave = find(results, nr, "bare-exit-write");
-	const struct bench_result *kick = find(results, nr, "eventfd-write");
+	const struct bench_result *shadow = find(results, nr, "shadow-in-turn");
+	const struct bench_result *leave = find(results, nr, "exit-in-turn");
+	const struct bench_result *kick = find(results, nr, "eventfd-in-turn");
 	const struct bench_result *lookup = find(results, nr, "lookup");
 	double values[BENCH_ROUNDS_MAX];
 
@@ -63,7 +63,7 @@ static bool compare_shadow(const struct bench_result *results, unsigned nr,
 	take(ratio, values, shadow->rounds);
 	ratio->limit = 1;
 	snprintf(ratio->name, sizeof(ratio->name), "%s",
-		 "shadow-write / (bare-exit-write + 1.5 eventfd-write + "
+		 "shadow-in-turn / (exit-in-turn + 1.5 eventfd-in-turn + "
 		 "lookup)");
 	return true;
 }

@@ -14,8 +14,6 @@
 #include "bench/measure.h"
 
 #define BATCH 1000
-/* About what lies between two exits. */
-#define GAP_NS 20000
 
 static int ram(struct bench *bench, enum guest_op_kind kind,
 	       struct bench_result *ret)
@@ -133,30 +131,6 @@ static int kick_match(struct bench *bench, struct bench_result *ret)
 	return kick_of(bench, PROBE_AT_MATCH, PROBE_DB_MATCH(0), ret);
 }
 
-/* --- Eventfds ------------------------------------------------------------ */
-
-static void write_one(void *opaque)
-{
-	const int *fd = opaque;
-	uint64_t one = 1;
-
-	/* Its counter has room for more than any run of ours. */
-	if (write(*fd, &one, sizeof(one)) < 0)
-		return;
-}
-
-static int eventfd_write(struct bench *bench, struct bench_result *ret)
-{
-	const struct cleat_io_fd *io = find(bench, PROBE_AT_SHADOW(0));
-	int fd;
-
-	if (!io)
-		return -EOPNOTSUPP;
-	fd = io->fd;
-	cleat_bench_count_events(bench, PROBE_SHADOW_KICKS);
-	return cleat_bench_time(bench, write_one, &fd, GAP_NS, ret);
-}
-
 /* --- There and back ------------------------------------------------------ */
 
 static int64_t count_interrupts(void *opaque)
@@ -237,8 +211,6 @@ const struct bench_row cleat_bench_bare_rows[] = {
 	{ "bare-interrupt", "bare irqfd, from another process", interrupt },
 	{ "bare-there-and-back", "bare kick, another process, bare irqfd",
 	  there_and_back },
-	{ "eventfd-write", "write() to an eventfd that a process sleeps on",
-	  eventfd_write },
 };
 
 const unsigned cleat_bench_num_bare_rows =

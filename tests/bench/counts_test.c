@@ -13,7 +13,7 @@
 
 static int run(const char *const args[])
 {
-	const char *argv[16] = { program("bench/cleat-bench") };
+	const char *argv[24] = { program("bench/cleat-bench") };
 	struct child child;
 	int status;
 
@@ -193,6 +193,37 @@ CLEAT_TC(report__ratio)
 	ATF_CHECK(atf_utils_grep_file("ioeventfd-write", "bench.svg"));
 }
 
+/* Three rows of one measurement, and the next one's counts are its own. */
+CLEAT_TC(report__in_turns)
+{
+	const char *const args[] = {
+		"--count", "1000", "--rounds", "4", "--row", "exit-in-turn",
+		"--row", "eventfd-in-turn", "--row", "shadow-in-turn",
+		"--row", "lookup", "--row", "shadow-write", "--json", "-",
+		NULL
+	};
+	const char *rows[] = { "rows", NULL }, *ratios[] = { "ratios", NULL };
+	const char *events[] = { "events", NULL };
+	yajl_val tree, list;
+
+	close(kvm_open(tc));
+	ATF_REQUIRE_EQ(0, run(args));
+	tree = read_json();
+	list = yajl_tree_get(tree, rows, yajl_t_array);
+	ATF_REQUIRE(list && YAJL_GET_ARRAY(list)->len == 5);
+	for (unsigned i = 0; i < 5; i++)
+		ATF_CHECK(real(YAJL_GET_ARRAY(list)->values[i], "median_ns") >
+			  0);
+	/* (shadow-write is the first of them in the report) */
+	ATF_CHECK_EQ(1000, YAJL_GET_INTEGER(yajl_tree_get(
+				   YAJL_GET_ARRAY(list)->values[0], events,
+				   yajl_t_number)));
+	list = yajl_tree_get(tree, ratios, yajl_t_array);
+	ATF_REQUIRE(list && YAJL_GET_ARRAY(list)->len == 1);
+	ATF_CHECK_EQ(1, real(YAJL_GET_ARRAY(list)->values[0], "limit"));
+	yajl_tree_free(tree);
+}
+
 CLEAT_TC(run__misused)
 {
 	ATF_CHECK_EQ(2, run((const char *const[]){ "--count", "5", NULL }));
@@ -227,6 +258,7 @@ ATF_TP_ADD_TCS(tp)
 	ATF_TP_ADD_TC(tp, count__there_and_back);
 	ATF_TP_ADD_TC(tp, count__polled_page_and_back);
 	ATF_TP_ADD_TC(tp, report__ratio);
+	ATF_TP_ADD_TC(tp, report__in_turns);
 	ATF_TP_ADD_TC(tp, run__misused);
 	ATF_TP_ADD_TC(tp, write__no_such_folder);
 	return atf_no_error();
