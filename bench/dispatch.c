@@ -185,8 +185,7 @@ static void spread(uint64_t *addresses, unsigned regions)
 				       CLEAT_BENCH_STRIDE;
 }
 
-/* Threads and updates take turns within a round, and the best round counts:
- * what else the machine does hits them alike. */
+/* Threads and updates take turns within a round. */
 static int measure_cell(const struct bench_dispatch *way, unsigned regions,
 			const struct options *options, struct cell *cell)
 {
@@ -194,8 +193,7 @@ static int measure_cell(const struct bench_dispatch *way, unsigned regions,
 	int err = way->create(regions);
 
 	spread(addresses, regions);
-	memset(cell, 0, sizeof(*cell));
-	for (unsigned i = 0; i < options->rounds * 4 && !err; i++) {
+	for (unsigned i = 0; i < 4 && !err; i++) {
 		unsigned threads = 1 + i % 2;
 		bool updates = i % 4 > 1;
 		double *best = &cell->ns[threads - 1][updates];
@@ -208,6 +206,24 @@ static int measure_cell(const struct bench_dispatch *way, unsigned regions,
 			*best = ns;
 	}
 	way->destroy();
+	return err;
+}
+
+/*
+ * Each round goes over all ways and sizes, and the best one counts: what else
+ * the machine does for a second hits one round of all of them, and not all
+ * rounds of one, which would then be held against others' quiet ones.
+ */
+static int measure_all(const struct options *options,
+		       struct cell cells[NR_WAYS][NR_SIZES])
+{
+	int err = 0;
+
+	for (unsigned round = 0; round < options->rounds; round++)
+		for (unsigned i = 0; i < NR_WAYS * NR_SIZES && !err; i++)
+			err = measure_cell(ways[i / NR_SIZES],
+					   sizes[i % NR_SIZES], options,
+					   &cells[i / NR_SIZES][i % NR_SIZES]);
 	return err;
 }
 
@@ -427,14 +443,11 @@ int main(int argc, char **argv)
 {
 	static struct cell cells[NR_WAYS][NR_SIZES];
 	struct options options = { .ms = 100, .rounds = 3 };
-	int status = parse(argc, argv, &options), err = 0;
+	int status = parse(argc, argv, &options), err;
 
 	if (status >= 0)
 		return status;
-	for (unsigned i = 0; i < NR_WAYS * NR_SIZES && !err; i++)
-		err = measure_cell(ways[i / NR_SIZES], sizes[i % NR_SIZES],
-				   &options,
-				   &cells[i / NR_SIZES][i % NR_SIZES]);
+	err = measure_all(&options, cells);
 	if (!err && options.json)
 		err = print_json(cells);
 	else if (!err)
