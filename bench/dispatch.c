@@ -193,6 +193,9 @@ static int measure_cell(const struct bench_dispatch *way, unsigned regions,
 	int err = way->create(regions);
 
 	spread(addresses, regions);
+	/* The first store to each page is a page fault. */
+	for (unsigned i = 0; i < ADDRESSES && !err; i++)
+		err = way->store(addresses[i], i);
 	for (unsigned i = 0; i < 4 && !err; i++) {
 		unsigned threads = 1 + i % 2;
 		bool updates = i % 4 > 1;
