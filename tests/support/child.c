@@ -96,11 +96,18 @@ bool child_ended(const struct child *child)
 	return child->pid <= 0 || wait_end(child, 0);
 }
 
-/* <build>/tests/<room>/<program>: three names up is the build. */
-static void find_build(char *path, size_t size)
+/*
+ * <build>/tests/<room>/<program>: three names up is the build. Looked for once:
+ * from a mount namespace made later /proc may tell another path.
+ */
+static const char *find_build(void)
 {
-	ssize_t length = readlink("/proc/self/exe", path, size - 1);
+	static char path[PATH_MAX / 2];
+	ssize_t length;
 
+	if (path[0])
+		return path;
+	length = readlink("/proc/self/exe", path, sizeof(path) - 1);
 	ATF_REQUIRE(length > 0);
 	path[length] = '\0';
 	for (int up = 0; up < 3; up++) {
@@ -109,15 +116,14 @@ static void find_build(char *path, size_t size)
 		ATF_REQUIRE(slash);
 		*slash = '\0';
 	}
+	return path;
 }
 
 const char *program(const char *name)
 {
 	static char path[PATH_MAX];
-	char build[PATH_MAX / 2];
 
-	find_build(build, sizeof(build));
-	snprintf(path, sizeof(path), "%s/%s", build, name);
+	snprintf(path, sizeof(path), "%s/%s", find_build(), name);
 	if (access(path, X_OK))
 		atf_tc_skip("%s was not built", name);
 	return path;

@@ -269,6 +269,7 @@ CLEAT_TC(snapshot__disk_full)
 {
 	struct scene scene;
 
+	program("vmm/cleat-vmm");
 	if (unshare(CLONE_NEWNS) ||
 	    mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		atf_tc_skip("only root can make a small file system");
