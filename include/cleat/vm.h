@@ -98,8 +98,8 @@ struct cleat_coalesced {
  *             what comes now stays in @fd.
  * @msi_signal: inject a message once.
  * @intx_gsi:  the GSI that the pin (0 to 3 for INTA to INTD) of the function
- *             @requester is routed to. NULL: the function has no INTx. An error:
- *             it is delivered nowhere until cleat_pci_intx_rerouted().
+ *             @requester is routed to. NULL: the function has no INTx. An
+ *             error: nothing is raised until cleat_pci_intx_rerouted().
  * @line_set:  set the level of a GSI's line. NULL (and no @irqfd_add with
  *             resample): the function has no INTx.
  * @log:       one line for the log. NULL: nothing is said.
