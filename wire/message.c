@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -107,11 +108,13 @@ static int socket_error(int err)
 #define SEND(fd, buf, size, flags) send(fd, buf, size, flags)
 #define SENDMSG(fd, msg, flags) sendmsg(fd, msg, flags)
 #define RECVMSG(fd, msg, flags) recvmsg(fd, msg, flags)
+#define PPOLL(pfd, time) ppoll(pfd, 1, time, NULL)
 #else
 #define SEND(fd, buf, size, flags) \
 	syscall(SYS_sendto, fd, buf, size, flags, NULL, 0)
 #define SENDMSG(fd, msg, flags) syscall(SYS_sendmsg, fd, msg, flags)
 #define RECVMSG(fd, msg, flags) syscall(SYS_recvmsg, fd, msg, flags)
+#define PPOLL(pfd, time) syscall(SYS_ppoll, pfd, 1, time, NULL, 0)
 #endif
 
 /* Bytes put together, or 0 if they are too many. */
@@ -187,6 +190,14 @@ ssize_t cleat_wire_send(int fd, const struct iovec *iov, unsigned num,
 	size = num_fds ? 0 : put_together(iov, num, buf);
 	return size ? send_plain(fd, buf, size, flags)
 		    : send_large(fd, iov, num, fds, num_fds, flags);
+}
+
+int cleat_wire_poll(struct pollfd *pfd, int ms)
+{
+	struct timespec time = { .tv_sec = ms / 1000,
+				 .tv_nsec = ms % 1000 * 1000000L };
+
+	return (int)PPOLL(pfd, &time);
 }
 
 unsigned cleat_iov_advance(struct iovec **iov, unsigned num, size_t bytes)

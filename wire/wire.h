@@ -352,6 +352,10 @@ void cleat_kick_fd(int fd);
 ssize_t cleat_wire_send(int fd, const struct iovec *iov, unsigned num,
 			const int *fds, unsigned num_fds, int flags);
 
+struct pollfd;
+/* poll() of one descriptor; like the two above no cancellation point. */
+int cleat_wire_poll(struct pollfd *pfd, int ms);
+
 /* Drop @bytes from the front of an iovec; returns the entries left. */
 unsigned cleat_iov_advance(struct iovec **iov, unsigned num, size_t bytes);
 
