@@ -47,6 +47,8 @@ void cleat_device_drop_fds(struct cleat_device *dev, int *fds, unsigned num)
 {
 	unsigned closed = num;
 
+	if (!num)
+		return;
 	/* What cannot be closed now is still open. */
 	for (unsigned i = 0; i < num; i++)
 		closed -= cleat_close_foreign(&fds[i]);
@@ -348,12 +350,14 @@ static void answer(struct cleat_device *dev, struct cleat_stream *stream,
 	cleat_send_reply(dev, stream, packet);
 }
 
+/* What has not been sent has no reply, whatever the server guesses. */
 static bool is_of(const struct cleat_slot *self,
 		  const struct cleat_header *header)
 {
 	return self && header->id == self->id &&
 	       header->command == self->command &&
-	       self->state == CLEAT_SLOT_FLYING;
+	       self->state == CLEAT_SLOT_FLYING &&
+	       !__atomic_load_n(&self->gathered, __ATOMIC_RELAXED);
 }
 
 void cleat_deliver(struct cleat_device *dev, struct cleat_stream *stream,

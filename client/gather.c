@@ -26,9 +26,15 @@ static void set_first(struct cleat_device *dev, struct cleat_slot *slot)
 	__atomic_store_n(&dev->gathered, slot, __ATOMIC_SEQ_CST);
 }
 
+/* (its own thread looks at it without the lock, when it leads) */
+static void set_gathered(struct cleat_slot *slot, bool gathered)
+{
+	__atomic_store_n(&slot->gathered, gathered, __ATOMIC_RELAXED);
+}
+
 bool cleat_gather(struct cleat_device *dev, struct cleat_slot *slot)
 {
-	slot->gathered = true;
+	set_gathered(slot, true);
 	slot->next_gathered = NULL;
 	if (dev->gathered)
 		dev->last_gathered->next_gathered = slot;
@@ -45,7 +51,7 @@ bool cleat_has_gathered(struct cleat_device *dev)
 
 static void take_first(struct cleat_device *dev)
 {
-	dev->gathered->gathered = false;
+	set_gathered(dev->gathered, false);
 	dev->num_gathered--;
 	set_first(dev, dev->gathered->next_gathered);
 }
@@ -65,7 +71,7 @@ void cleat_ungather(struct cleat_device *dev, struct cleat_slot *slot)
 	before->next_gathered = slot->next_gathered;
 	if (dev->last_gathered == slot)
 		dev->last_gathered = before;
-	slot->gathered = false;
+	set_gathered(slot, false);
 	dev->num_gathered--;
 }
 

@@ -392,6 +392,7 @@ static bool awaits_own(const struct cleat_stream *stream,
 		       const struct cleat_slot *self)
 {
 	return self && !stream->end && !(self->call->flags & CLEAT_CALL_PARK) &&
+	       !__atomic_load_n(&self->gathered, __ATOMIC_RELAXED) &&
 	       self->call->reply_data_size >= WORTH_IT &&
 	       own_head(self->call) <= MOST_HEAD;
 }
