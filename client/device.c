@@ -260,6 +260,9 @@ static void let_go(struct cleat_device *dev)
 	cleat_close(&dev->main.fd);
 	cleat_close(&dev->twin.fd);
 	cleat_close(&dev->server_pidfd);
+	for (uint32_t i = 0; i < dev->info.num_regions; i++)
+		for (unsigned n = 0; n < dev->regions[i].num_fds; n++)
+			cleat_close(&dev->regions[i].fds[n]);
 }
 
 struct cleat_device *cleat_device_unref(struct cleat_device *dev)
