@@ -200,6 +200,8 @@ static bool must_wait(const struct cleat_server *srv,
 	struct cleat_wire_access access;
 	uint16_t command = msg->header.command;
 
+	if (cleat_srv_mig_v1(srv) && command == VFIO_USER_REGION_WRITE_MULTI)
+		return true; /* (one of its stores may be) */
 	if (!cleat_srv_mig_v1(srv) || msg->length < sizeof(access) ||
 	    (command != VFIO_USER_REGION_READ &&
 	     command != VFIO_USER_REGION_WRITE))
