@@ -14,6 +14,12 @@ int cleat_must_stop(uint64_t deadline_ns)
 	return cleat_coarse_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
 }
 
+int cleat_call_must_stop(const struct cleat_call *call)
+{
+	return cleat_must_stop(
+		__atomic_load_n(&call->deadline_ns, __ATOMIC_RELAXED));
+}
+
 static int lost_code(const struct cleat_device *dev)
 {
 	return dev->why.code == -ESHUTDOWN ? -ESHUTDOWN : -ENOTCONN;
@@ -35,7 +41,7 @@ static int receive_pressed(struct cleat_device *dev, struct cleat_slot *self)
 
 	if (may_read)
 		pfd.events |= POLLIN;
-	if (poll(&pfd, 1, backlog ? 0 : CLEAT_TICK_MS) > 0)
+	if (cleat_wire_poll(&pfd, backlog ? 0 : CLEAT_TICK_MS) > 0)
 		cleat_send_waiting(dev, &dev->main);
 	if (!backlog && !(pfd.revents & ~POLLOUT))
 		return -EAGAIN;
@@ -82,7 +88,7 @@ static void lead(struct cleat_device *dev, struct cleat_slot *slot, bool sent)
 		pthread_mutex_lock(&dev->lock);
 	}
 	while (slot->state == CLEAT_SLOT_FLYING && !dev->lost &&
-	       !cleat_must_stop(slot->call->deadline_ns)) {
+	       !cleat_call_must_stop(slot->call)) {
 		unlock_and_send(dev);
 		receive_round(dev, slot);
 		pthread_mutex_lock(&dev->lock);
@@ -129,7 +135,7 @@ void cleat_lead_round(struct cleat_device *dev, bool for_room)
 	if (outbox <= 0)
 		pfd.events |= POLLIN;
 	/* With another's lead a slot comes free at any time, untold. */
-	poll(&pfd, 1, backlog ? 0 : pfd.events ? CLEAT_TICK_MS : 1);
+	cleat_wire_poll(&pfd, backlog ? 0 : pfd.events ? CLEAT_TICK_MS : 1);
 	/* (who waits for room has the send side, and sends these himself) */
 	if (mine && !for_room)
 		cleat_send_waiting(dev, &dev->main);
@@ -145,18 +151,17 @@ void cleat_lead_round(struct cleat_device *dev, bool for_room)
 }
 
 /* Every slot is in flight: let replies come in. Conn lock held around. */
-static int wait_for_slot(struct cleat_device *dev, uint64_t deadline_ns,
-			 struct cleat_slot **ret_slot)
+static int wait_for_slot(struct cleat_device *dev, struct cleat_call *call)
 {
 	for (;;) {
 		int err;
 
 		if (dev->lost)
 			return lost_code(dev);
-		*ret_slot = cleat_slot_take(dev);
-		if (*ret_slot)
+		call->slot = cleat_slot_take(dev);
+		if (call->slot)
 			return 0;
-		err = cleat_must_stop(deadline_ns);
+		err = cleat_call_must_stop(call);
 		if (err)
 			return err;
 		pthread_mutex_unlock(&dev->lock);
@@ -176,8 +181,6 @@ static uint64_t deadline_of(struct cleat_device *dev,
 static int send_call(struct cleat_device *dev, const struct cleat_call *call,
 		     uint16_t id)
 {
-	uint64_t deadline_ns =
-		__atomic_load_n(&call->deadline_ns, __ATOMIC_RELAXED);
 	struct cleat_header header = {
 		.id = id,
 		.command = call->command,
@@ -192,8 +195,7 @@ static int send_call(struct cleat_device *dev, const struct cleat_call *call,
 		{ (void *)call->data, call->data_size },
 	};
 
-	return cleat_send_message(dev, iov, call->data_size ? 3 : 2, call->fds,
-				  call->num_fds, deadline_ns);
+	return cleat_send_message(dev, iov, call->data_size ? 3 : 2, call);
 }
 
 static int start_posted(struct cleat_device *dev, struct cleat_call *call)
@@ -280,7 +282,7 @@ static int begin(struct cleat_device *dev, struct cleat_call *call)
 	dev->inside++;
 	cleat_events_disarm(dev);
 	if (!(call->flags & CLEAT_CALL_POSTED))
-		err = wait_for_slot(dev, call->deadline_ns, &call->slot);
+		err = wait_for_slot(dev, call);
 	if (err) {
 		leave(dev);
 		cleat_events_arm(dev);
@@ -335,7 +337,7 @@ static int wait_for_reply(struct cleat_device *dev, struct cleat_slot *slot)
 
 		if (slot->state == CLEAT_SLOT_DONE || dev->lost)
 			return 0;
-		err = cleat_must_stop(slot->call->deadline_ns);
+		err = cleat_call_must_stop(slot->call);
 		if (err)
 			return err;
 		if (dev->leader)
@@ -442,7 +444,8 @@ static int explain(struct cleat_device *dev, const struct cleat_call *call,
 
 	if (!reterr)
 		return err;
-	if (cleat_device_failure(dev, &why)) {
+	/* (in a child nobody may ever give the lock back) */
+	if (err != -ECHILD && cleat_device_failure(dev, &why)) {
 		*reterr = why;
 		reterr->code = err;
 		return err;

@@ -347,9 +347,9 @@ void cleat_refuse_reply(struct cleat_device *dev,
 			const struct cleat_header *header, int err);
 
 /* send.c */
+/* A call's message, with its descriptors, in its time. */
 int cleat_send_message(struct cleat_device *dev, const struct iovec *iov,
-		       unsigned num, const int *fds, unsigned num_fds,
-		       uint64_t deadline_ns);
+		       unsigned num, const struct cleat_call *call);
 /*
  * The leader's own request, small and without descriptors: sent at once, or
  * left with what waits for room. If it cannot be sent the connection is lost.
@@ -375,6 +375,9 @@ int cleat_spin_receive(struct cleat_device *dev, struct cleat_slot *self);
 /* call.c */
 /* 0, or why the calling thread has to stop waiting. */
 int cleat_must_stop(uint64_t deadline_ns);
+/* The same by a call's deadline as it is now: another thread may have ended it
+ * (cleat_call_expire()). */
+int cleat_call_must_stop(const struct cleat_call *call);
 /*
  * Wait at most a tick for room in the socket (@for_room), or for a reply of
  * anybody's; as the leader, if nobody is.

@@ -218,12 +218,12 @@ void cleat_send_own(struct cleat_device *dev, struct cleat_slot *self)
 	cleat_send_waiting(dev, &dev->main);
 }
 
-static int lock_send(struct cleat_device *dev, uint64_t deadline_ns)
+static int lock_send(struct cleat_device *dev, const struct cleat_call *call)
 {
 	if (cleat_gate_try(&dev->main.send_lock))
 		return 0;
 	do {
-		int err = cleat_must_stop(deadline_ns);
+		int err = cleat_call_must_stop(call);
 
 		if (err)
 			return err;
@@ -237,13 +237,15 @@ static int lock_send(struct cleat_device *dev, uint64_t deadline_ns)
  * No room in the socket. Wait for it while reading: a server that waits for
  * room itself would otherwise wait for us, and we for it.
  */
-static int wait_for_room(struct cleat_device *dev, bool begun,
+static int wait_for_room(struct cleat_device *dev,
+			 const struct cleat_call *call, bool begun,
 			 uint64_t deadline_ns)
 {
-	int err = cleat_must_stop(deadline_ns);
+	int err = cleat_call_must_stop(call);
 
-	/* What is begun has to be ended, or nobody can send any more. */
-	if (err == -ECANCELED && begun)
+	/* What is begun has to be ended, or nobody can send any more: neither a
+	 * cancel nor an expiry counts then, only the time it was given. */
+	if (err && begun)
 		err = cleat_coarse_now_ns() >= deadline_ns ? -ETIMEDOUT : 0;
 	if (err && begun)
 		cleat_device_fail(dev, err,
@@ -258,9 +260,11 @@ static int wait_for_room(struct cleat_device *dev, bool begun,
 
 /* Send side held. */
 static int send_locked(struct cleat_device *dev, struct iovec *iov,
-		       unsigned num, const int *fds, unsigned num_fds,
-		       uint64_t deadline_ns)
+		       unsigned num, const struct cleat_call *call)
 {
+	uint64_t deadline_ns =
+		__atomic_load_n(&call->deadline_ns, __ATOMIC_RELAXED);
+	unsigned num_fds = call->num_fds;
 	bool begun = false;
 
 	while (num) {
@@ -268,7 +272,7 @@ static int send_locked(struct cleat_device *dev, struct iovec *iov,
 		ssize_t n = begun ? 0 : flush(dev, &dev->main);
 
 		if (!n)
-			n = cleat_wire_send(dev->main.fd, iov, num, fds,
+			n = cleat_wire_send(dev->main.fd, iov, num, call->fds,
 					    num_fds, MSG_DONTWAIT);
 		if (n > 0) {
 			begun = true;
@@ -278,7 +282,7 @@ static int send_locked(struct cleat_device *dev, struct iovec *iov,
 			continue;
 		}
 		if (n == -EAGAIN)
-			n = wait_for_room(dev, begun, deadline_ns);
+			n = wait_for_room(dev, call, begun, deadline_ns);
 		else if (n == -ENOTCONN)
 			cleat_device_fail(dev, (int)n, "the server is gone");
 		else if (begun)
@@ -291,19 +295,16 @@ static int send_locked(struct cleat_device *dev, struct iovec *iov,
 }
 
 int cleat_send_message(struct cleat_device *dev, const struct iovec *iov,
-		       unsigned num, const int *fds, unsigned num_fds,
-		       uint64_t deadline_ns)
+		       unsigned num, const struct cleat_call *call)
 {
 	struct iovec rest[3];
 	int err;
 
 	memcpy(rest, iov, num * sizeof(rest[0]));
-	err = lock_send(dev, deadline_ns);
+	err = lock_send(dev, call);
 	if (err)
 		return err;
-	err = dev->lost
-		      ? -ENOTCONN
-		      : send_locked(dev, rest, num, fds, num_fds, deadline_ns);
+	err = dev->lost ? -ENOTCONN : send_locked(dev, rest, num, call);
 	cleat_gate_leave(&dev->main.send_lock);
 	cleat_send_waiting(dev, &dev->main);
 	return err;
