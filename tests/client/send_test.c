@@ -24,6 +24,7 @@
  * struct scene
  * @stopped: the server reads no more
  * @go:      until this is posted
+ * @mute:    nothing is answered
  * @largest: message so far, of the commands that carry stores
  * @bytes:   that came so far
  * @read_id: of the last region read
@@ -35,6 +36,7 @@ struct scene {
 	sem_t stopped;
 	sem_t go;
 	atomic_bool stop;
+	atomic_bool mute;
 	atomic_uint largest;
 	atomic_ulong bytes;
 	atomic_bool intact;
@@ -67,7 +69,7 @@ static int on_message(struct model *model, const struct peer_message *m)
 		sem_post(&scene->stopped);
 		sem_wait(&scene->go);
 	}
-	if (m->header.flags & PEER_REPLY)
+	if (m->header.flags & PEER_REPLY || scene->mute)
 		return 1;
 	if (m->header.command == VFIO_USER_MIG_DATA_WRITE) {
 		look_at_large(scene, m);
@@ -238,6 +240,144 @@ CLEAT_TC(abandon__server_is_heard)
 	scene_end(&scene);
 }
 
+static uint64_t requests(struct scene *scene)
+{
+	struct cleat_device_stats stats = { .size = sizeof(stats) };
+
+	ATF_REQUIRE_EQ(0, cleat_device_stats(scene->dev, &stats));
+	return stats.requests;
+}
+
+/* --- Calls that end before they are sent ------------------------------------
+ */
+
+struct small {
+	struct scene *scene;
+	struct cleat_wire_access asked, reply;
+	uint32_t value;
+	struct cleat_call call;
+	int expect;
+};
+
+static void small_begin(struct small *small, struct scene *scene)
+{
+	*small = (struct small){ .scene = scene,
+				 .asked = { 0, 0, 4 },
+				 .expect = -ETIMEDOUT };
+	small->call = (struct cleat_call){
+		.command = VFIO_USER_REGION_READ,
+		.deadline_class = CLEAT_CALL_ACCESS,
+		.flags = CLEAT_CALL_KEPT,
+		.head = &small->asked,
+		.head_size = sizeof(small->asked),
+		.reply = &small->reply,
+		.reply_min = sizeof(small->reply),
+		.reply_size = sizeof(small->reply),
+		.reply_data = &small->value,
+		.reply_data_size = 4,
+	};
+}
+
+static int run_small(void *arg)
+{
+	struct small *small = arg;
+	int err = cleat_call(small->scene->dev, &small->call, NULL);
+
+	return err == small->expect ? 0 : err ? err : -EBADMSG;
+}
+
+static void expire_small(struct small *small, struct script *script)
+{
+	struct deadline spent = deadline_in(PATIENCE_MS);
+
+	cleat_call_expire(small->scene->dev, &small->call);
+	script_end(script);
+	ATF_CHECK(deadline_spent(&spent) < 1000);
+}
+
+/* Another's request is half out; this one waits for its end. */
+CLEAT_TC(expire__at_the_gate)
+{
+	struct script large, script;
+	struct scene scene;
+	struct small small;
+	uint64_t begun;
+
+	scene_begin(&scene, NULL, NULL);
+	scene_stop(&scene);
+	script_start(&large, write_large, &scene);
+	REQUIRE_SOON(is_stuck(&scene));
+	begun = requests(&scene);
+	small_begin(&small, &scene);
+	script_start(&script, run_small, &small);
+	REQUIRE_SOON(requests(&scene) == begun + 1);
+	expire_small(&small, &script);
+	sem_post(&scene.go);
+	script_end(&large);
+	ATF_CHECK(atomic_load(&scene.intact));
+	scene_end(&scene);
+}
+
+#define MOST 511
+
+/* As many as there can be are unanswered; this one waits for a slot. */
+CLEAT_TC(expire__no_slot)
+{
+	static struct small others[MOST];
+	struct script script;
+	struct scene scene;
+	struct small small;
+
+	scene_begin(&scene, NULL, NULL);
+	atomic_store(&scene.mute, true);
+	for (unsigned i = 0; i < MOST; i++) {
+		small_begin(&others[i], &scene);
+		ATF_REQUIRE_EQ(0, cleat_call_start(scene.dev, &others[i].call));
+	}
+	small_begin(&small, &scene);
+	script_start(&script, run_small, &small);
+	/* Until it waits, of which nothing tells; before that it ends as well.
+	 */
+	usleep(50000);
+	expire_small(&small, &script);
+	for (unsigned i = 0; i < MOST; i++)
+		cleat_call_abandon(scene.dev, &others[i].call);
+	scene_end(&scene);
+}
+
+static void *write_until_cancelled(void *arg)
+{
+	pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, NULL);
+	write_large(arg);
+	pthread_testcancel();
+	return NULL;
+}
+
+/* A thread that is cancelled with half a request out sends the other half
+ * first: nobody else could send or read any more. */
+CLEAT_TC(cancel__thread_half_way)
+{
+	struct scene scene;
+	pthread_t thread;
+	uint32_t value;
+	void *result;
+
+	if (is_slowed() && !on_valgrind())
+		atf_tc_skip("built for a sanitizer, with libc's socket calls");
+	scene_begin(&scene, NULL, NULL);
+	scene_stop(&scene);
+	ATF_REQUIRE_EQ(0, pthread_create(&thread, NULL, write_until_cancelled,
+					 &scene));
+	REQUIRE_SOON(is_stuck(&scene));
+	ATF_REQUIRE_EQ(0, pthread_cancel(thread));
+	sem_post(&scene.go);
+	ATF_REQUIRE_EQ(0, pthread_join(thread, &result));
+	ATF_CHECK_EQ(PTHREAD_CANCELED, result);
+	ATF_CHECK_EQ(0, cleat_region_read(scene.dev, 0, 0, &value, 4));
+	ATF_CHECK(atomic_load(&scene.intact));
+	scene_end(&scene);
+}
+
 /* --- A reply to what was not sent -------------------------------------------
  *
  * Ids can be guessed. The request waits for room and is given up; by then a
@@ -292,14 +432,6 @@ static int read_guarded(void *arg)
 	return err || room.value == 0x33333333 ? err : -EBADMSG;
 }
 
-static uint64_t requests(struct scene *scene)
-{
-	struct cleat_device_stats stats = { .size = sizeof(stats) };
-
-	ATF_REQUIRE_EQ(0, cleat_device_stats(scene->dev, &stats));
-	return stats.requests;
-}
-
 static void begin_guessed(struct scene *scene, const uint8_t *body)
 {
 	struct cleat_header header = {
@@ -346,6 +478,9 @@ CLEAT_TC(reply__to_what_was_not_sent)
 
 ATF_TP_ADD_TCS(tp)
 {
+	ATF_TP_ADD_TC(tp, expire__at_the_gate);
+	ATF_TP_ADD_TC(tp, expire__no_slot);
+	ATF_TP_ADD_TC(tp, cancel__thread_half_way);
 	ATF_TP_ADD_TC(tp, reply__to_what_was_not_sent);
 	ATF_TP_ADD_TC(tp, large__server_asks_meanwhile);
 	ATF_TP_ADD_TC(tp, batch__server_takes_little);
