@@ -50,10 +50,13 @@ static void set_main_interest(struct cleat_device *dev, uint32_t events)
 
 void cleat_events_arm(struct cleat_device *dev)
 {
-	uint32_t input = dev->serves && dev->twin.fd < 0 ? EPOLLIN : 0;
+	uint32_t input;
 
-	if (!dev->leader && !dev->sleepers && !dev->lost)
-		set_main_interest(dev, interest_in(dev, &dev->main, input));
+	/* (of a lost one the descriptors may be closed by now) */
+	if (dev->leader || dev->sleepers || dev->lost)
+		return;
+	input = dev->serves && dev->twin.fd < 0 ? EPOLLIN : 0;
+	set_main_interest(dev, interest_in(dev, &dev->main, input));
 }
 
 void cleat_events_disarm(struct cleat_device *dev)
