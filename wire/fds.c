@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "wire/calls.h"
 #include "wire/wire.h"
 
 void cleat_close(int *fd)
@@ -53,24 +54,18 @@ bool cleat_is_eventfd(int fd)
 	return strcmp(name, "anon_inode:[eventfd]") == 0;
 }
 
-static bool has_room(int fd)
-{
-	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
-
-	return poll(&pollfd, 1, 0) > 0 && pollfd.revents & POLLOUT;
-}
-
 void cleat_kick_fd(int fd)
 {
-	int flags = fcntl(fd, F_GETFL);
+	struct pollfd pollfd = { .fd = fd, .events = POLLOUT };
 	uint64_t one = 1;
 
 	/*
-	 * A write to a full counter blocks, unless O_NONBLOCK is set, which is
-	 * the peer's to clear: so it is asked for each time. Where it is set, as
-	 * servers mostly do, that takes 0.6 of the time of poll().
+	 * A write to a full counter blocks. O_NONBLOCK is no help: it is the
+	 * peer's to clear, at any time, and one that has filled the counter
+	 * once could set and clear it until a kick is caught in between. To
+	 * catch one behind poll() it has to empty and fill it each time.
 	 */
-	if (((flags >= 0 && flags & O_NONBLOCK) || has_room(fd)) &&
-	    write(fd, &one, sizeof(one)) < 0)
+	if (cleat_wire_poll(&pollfd, 0) > 0 && pollfd.revents & POLLOUT &&
+	    WRITE(fd, &one, sizeof(one)) < 0)
 		return;
 }

@@ -3,9 +3,8 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "wire/calls.h"
 #include "wire/wire.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -93,29 +92,6 @@ static int socket_error(int err)
  * together costs less than the kernel's reading of a msghdr and its iovecs.
  */
 #define SMALL_MESSAGE 128
-
-/*
- * The kernel's calls themselves. libc's are cancellation points: a thread that
- * is cancelled in one would take with it what it holds, the send side or the
- * reading of everybody's replies. And to be one costs a process with threads
- * four locked instructions a call. (The sanitizers know libc's only.)
- */
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__) || \
-	__has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SEND(fd, buf, size, flags) send(fd, buf, size, flags)
-#define SENDMSG(fd, msg, flags) sendmsg(fd, msg, flags)
-#define RECVMSG(fd, msg, flags) recvmsg(fd, msg, flags)
-#define PPOLL(pfd, time) ppoll(pfd, 1, time, NULL)
-#else
-#define SEND(fd, buf, size, flags) \
-	syscall(SYS_sendto, fd, buf, size, flags, NULL, 0)
-#define SENDMSG(fd, msg, flags) syscall(SYS_sendmsg, fd, msg, flags)
-#define RECVMSG(fd, msg, flags) syscall(SYS_recvmsg, fd, msg, flags)
-#define PPOLL(pfd, time) syscall(SYS_ppoll, pfd, 1, time, NULL, 0)
-#endif
 
 /* Bytes put together, or 0 if they are too many. */
 static size_t put_together(const struct iovec *iov, unsigned num,

@@ -345,7 +345,8 @@ cleat_mmio_unbind(struct cleat_binding *binding);
  * For servers that have more ioeventfds or shadows once they are at work. The
  * guest does not notice: its accesses take the old ways or the new ones.
  * Whatever was posted before is done when the first new way is there. Counts
- * begin anew.
+ * begin anew. A store to a mapped page that the VMM still does costs a few
+ * nanoseconds more until the region is placed again.
  *
  * Context: control; one thread per binding. Sleeps, until accesses in flight
  * have ended.
